@@ -1,0 +1,77 @@
+"""How many weights each layer keeps: pure functions on shapes.
+
+A distribution gives every layer a density; here that density is an integer count, and the counts add up to exactly
+round(density · N), N the number of maskable weights.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+from sparselearning.errors import UsageError
+
+Shapes = Mapping[str, Sequence[int]]
+
+
+def erk(shapes: Shapes, density: float) -> dict[str, int]:
+    """Erdős-Rényi-Kernel (Evci et al. 2020): a layer's density grows with Σ(its dimensions) / Π(its dimensions)."""
+    return _allocate(shapes, density, lambda shape: sum(shape) / math.prod(shape))
+
+
+def er(shapes: Shapes, density: float) -> dict[str, int]:
+    """Erdős-Rényi (Mocanu et al. 2018): as ERK, but of the channels alone, (n_in + n_out) / (n_in · n_out)."""
+    return _allocate(shapes, density, lambda shape: sum(shape[:2]) / math.prod(shape[:2]))
+
+
+def uniform(shapes: Shapes, density: float) -> dict[str, int]:
+    """The same density in every layer."""
+    return _allocate(shapes, density, lambda shape: 1.0)
+
+
+DISTRIBUTIONS: dict[str, Callable[[Shapes, float], dict[str, int]]] = {"erk": erk, "er": er, "uniform": uniform}
+
+
+def total_count(shapes: Shapes, density: float) -> int:
+    """round(density · N): how many maskable weights a network of this density keeps.
+
+    Raises:
+        UsageError: the density is outside (0, 1] or leaves some layer without a weight.
+    """
+    if not 0 < density <= 1:
+        raise UsageError(f"density {density:g} is not in (0, 1]: it is the fraction of weights that is kept")
+    maskable = sum(math.prod(shape) for shape in shapes.values())
+    total = round(density * maskable)
+    if total < len(shapes):
+        raise UsageError(
+            f"density {density:g} keeps {total} of {maskable} weights, but each of the {len(shapes)} layers needs one: "
+            f"use a density of at least {len(shapes) / maskable:.2g}"
+        )
+    return total
+
+
+def _allocate(shapes: Shapes, density: float, raw: Callable[[Sequence[int]], float]) -> dict[str, int]:
+    """Densities ε·raw(shape), with ε such that the counts add up; what would pass 1 is dense (RigL's fixed point)."""
+    total = total_count(shapes, density)
+    size = {name: math.prod(shape) for name, shape in shapes.items()}
+    share = {name: raw(shape) * size[name] for name, shape in shapes.items()}
+    dense: set[str] = set()
+    while len(dense) < len(size):
+        sparse = [name for name in size if name not in dense]
+        epsilon = (total - sum(size[name] for name in dense)) / sum(share[name] for name in sparse)
+        too_dense = {name for name in sparse if epsilon * share[name] > size[name]}
+        if not too_dense:
+            break
+        dense |= too_dense
+    ideal = {name: float(size[name]) if name in dense else epsilon * share[name] for name in size}
+    return round_to_total(ideal, size, total)
+
+
+def round_to_total(ideal: Mapping[str, float], size: Mapping[str, int], total: int) -> dict[str, int]:
+    """Integers near `ideal` that add up to `total`, by largest remainder; each layer has at least 1 and at most all."""
+    count = {name: min(max(math.floor(ideal[name]), 1), size[name]) for name in size}
+    missing = total - sum(count.values())
+    step = 1 if missing > 0 else -1
+    for _ in range(abs(missing)):
+        free = [name for name in size if 1 <= count[name] + step <= size[name]]
+        name = max(free, key=lambda name: step * (ideal[name] - count[name]))
+        count[name] += step
+    return count

@@ -1,0 +1,300 @@
+"""Masking: the masks of a model and what moves them, in anybody's training loop."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sparselearning import distributions, schedules
+from sparselearning.errors import UsageError
+from sparselearning.layers import maskable_weights, torch_optimizer, unwrap
+from sparselearning.methods import GROWTH, METHODS
+from sparselearning.selection import drop, drop_count, generator, grow, k_largest_overall, random_mask
+from sparselearning.snip import connection_sensitivity
+
+_MOMENTUM = 0.9  # of the dense gradient's running mean, as in SNFS
+
+
+class Masking:
+    """Keeps a network sparse and moves its connections, by hooks on the optimizer; the training loop stays as it is.
+
+        masking = Masking(model, optimizer, method="rigl", density=0.1)
+        for x, y in loader:
+            loss_fn(model(x), y).backward()
+            optimizer.step()         # every `update_frequency` steps this also moves connections
+            optimizer.zero_grad()
+
+    In a step, the gradients of inactive weights are cleared before the optimizer sees them and the inactive weights
+    after it, so momentum, weight decay and any optimizer leave them at zero. On a step that moves connections the
+    gradients stay dense, for growth to read. Steps that a gradient scaler skips count for nothing.
+
+    Args:
+        model: any module; DDP and compiled ones are unwrapped. FSDP and DeepSpeed shard weights and are refused.
+        optimizer: any torch optimizer (or a wrapper with an `.optimizer`) that holds the model's weights.
+        method: a row of `METHODS`.
+        density: the fraction of maskable weights that is kept, in (0, 1].
+        init_density: where methods that prune gradually start (the method's).
+        sparse_init: `erk`, `er`, `uniform` or `snip` (the method's).
+        update_frequency: ΔT, optimizer steps between topology updates.
+        prune_rate: p, the fraction of a layer's connections that is exchanged in an update.
+        prune_rate_decay: `constant`, `cosine` or `linear`, to 0 at `total_steps`.
+        growth: `gradient`, `random`, `momentum` (the method's), or `none` for methods that move nothing.
+        prune_start, prune_end: the steps between which gradual pruning goes from `init_density` to `density`.
+        total_steps: length of the run; no connection moves at its last step, with no training after.
+        exempt: shell patterns of parameter names that stay dense and do not count.
+        snip_batches: for SNIP, batches (inputs, labels) on the model's device.
+        seed: of the random choices; equal on all processes.
+
+    Attributes:
+        masks: {parameter name: bool tensor of the parameter's shape}; changed in place.
+        explored: likewise, every connection that was ever active (in-time over-parameterization, Liu et al. 2021).
+        active: {parameter name: its number of active weights}.
+        step: optimizer steps that really happened.
+        update_end: no topology update at or after this step (`total_steps`).
+
+    Raises:
+        UsageError: the arguments do not fit each other or the model; the message says what would.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: Any,
+        method: str = "rigl",
+        density: float = 0.05,
+        *,
+        init_density: float | None = None,
+        sparse_init: str | None = None,
+        update_frequency: int = 1000,
+        prune_rate: float = 0.5,
+        prune_rate_decay: str = "constant",
+        growth: str | None = None,
+        prune_start: int = 0,
+        prune_end: int | None = None,
+        total_steps: int | None = None,
+        exempt: Sequence[str] = (),
+        snip_batches: Iterable[tuple[Tensor, Tensor]] | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.method = _choose("method", method, METHODS)
+        self.weights = maskable_weights(unwrap(model), exempt)
+        self.optimizer = torch_optimizer(optimizer, self.weights)
+        self.shapes = {name: tuple(weight.shape) for name, weight in self.weights.items()}
+        self.total = sum(weight.numel() for weight in self.weights.values())
+        self.density = density
+        self.target = distributions.total_count(self.shapes, density)
+        self.init_density = density if self.method.init_density is None else init_density or self.method.init_density
+        self.update_frequency = update_frequency
+        self.prune_rate, self.prune_rate_decay = prune_rate, prune_rate_decay
+        self.prune_start, self.prune_end = prune_start, prune_end
+        self.total_steps, self.update_end = total_steps, total_steps
+        self.growth = self.method.growth if growth is None or self.method.growth is None else growth
+        self.exploration_growth = growth or self.method.growth or "gradient"
+        self.seed = seed
+        self.step = 0
+        self.dropped = self.grown = 0  # connections, so far
+        self._exploration: tuple[float, str] | None = None
+        self._check()
+
+        self.dense_momentum = {
+            name: torch.zeros_like(w) for name, w in self.weights.items() if self.exploration_growth == "momentum"
+        }
+        self.masks = self._initial_masks(unwrap(model), sparse_init or self.method.sparse_init, snip_batches)
+        self.explored = {name: mask.clone() for name, mask in self.masks.items()}
+        self.active = self._count_active()
+        self._clear_inactive_weights()
+        self.optimizer.register_step_pre_hook(self._before_step)
+        self.optimizer.register_step_post_hook(self._after_step)
+
+    def _check(self) -> None:
+        if self.update_frequency < 1:
+            raise UsageError(f"update_frequency {self.update_frequency} is not a positive number of optimizer steps")
+        if not 0 <= self.prune_rate <= 1:
+            raise UsageError(f"prune_rate {self.prune_rate:g} is not in [0, 1]")
+        _choose("prune_rate_decay", self.prune_rate_decay, ("constant", "cosine", "linear"))
+        if self.prune_rate_decay != "constant" and self.total_steps is None:
+            raise UsageError(f"prune_rate_decay {self.prune_rate_decay} needs total_steps, the step at which p is 0")
+        _choose("growth", self.exploration_growth, (*GROWTH, "none"))
+        if self.growth == "none":
+            raise UsageError(f"growth none would empty {self.method.title}: choose one of {', '.join(GROWTH)}")
+        if self.method.init_density is None:
+            return
+        if self.prune_end is None or not 0 <= self.prune_start < self.prune_end:
+            raise UsageError(
+                f"{self.method.title} prunes gradually: prune_end, the step at which the final density is reached, "
+                f"must be given and lie after prune_start"
+            )
+        if not self.density <= self.init_density <= 1:
+            raise UsageError(f"init_density {self.init_density:g} is not between density {self.density:g} and 1")
+        if self.total_steps is not None:
+            last_update = (self.total_steps - 1) // self.update_frequency * self.update_frequency
+            if last_update < self.prune_end:
+                raise UsageError(
+                    f"{self.method.title} is due at its density at step {self.prune_end}, but its last topology update "
+                    f"is at {last_update}: use an update_frequency of {self.total_steps - 1 - self.prune_end} or less"
+                )
+
+    def _initial_masks(
+        self, model: nn.Module, init: str, batches: Iterable[tuple[Tensor, Tensor]] | None
+    ) -> dict[str, Tensor]:
+        _choose("sparse_init", init, (*distributions.DISTRIBUTIONS, "snip"))
+        if init == "snip":
+            if batches is None:
+                raise UsageError("SNIP scores connections on data: give snip_batches")
+            scores = connection_sensitivity(model, list(self.weights), batches)
+            count = distributions.total_count(self.shapes, self.init_density)
+            return dict(zip(scores, k_largest_overall(list(scores.values()), count), strict=True))
+        counts = distributions.DISTRIBUTIONS[init](self.shapes, self.init_density)
+        masks = {}
+        for name, weight in self.weights.items():
+            mask = random_mask(weight.shape, counts[name], generator(self.seed, "init", name))
+            # in the memory format of its weight, so that masking is one contiguous pass
+            masks[name] = torch.zeros_like(weight, dtype=torch.bool).copy_(mask)
+        return masks
+
+    # ---- the hooks -------------------------------------------------------------------------------------------------
+
+    def _before_step(self, *_: Any) -> None:
+        self._track_momentum()
+        if self._exploration is not None:
+            rate, growth = self._exploration
+            self.update_topology(rate, growth)
+            self._exploration = None
+        if not self._update_due(self.step + 1):
+            for name, weight in self.weights.items():
+                if weight.grad is not None:
+                    _clear(weight.grad, self.masks[name])
+
+    def _after_step(self, *_: Any) -> None:
+        self.step += 1
+        if self._update_due(self.step):
+            rate = schedules.prune_rate(self.step, self.total_steps, self.prune_rate, self.prune_rate_decay)
+            self.update_topology(rate, self.growth)
+        else:
+            self._clear_inactive_weights()
+
+    def _update_due(self, step: int) -> bool:
+        moves = self.growth is not None or self.method.init_density is not None
+        return moves and step % self.update_frequency == 0 and (self.update_end is None or step < self.update_end)
+
+    @torch.no_grad()
+    def _track_momentum(self) -> None:
+        for name, mean in self.dense_momentum.items():
+            gradient = self.weights[name].grad
+            if gradient is not None:
+                mean.mul_(_MOMENTUM).add_(gradient)
+
+    @torch.no_grad()
+    def _clear_inactive_weights(self) -> None:
+        for name, weight in self.weights.items():
+            _clear(weight, self.masks[name])
+
+    # ---- moving connections ----------------------------------------------------------------------------------------
+
+    def explore(self, rate: float, growth: str | None = None) -> None:
+        """Let the next optimizer step begin with one exploration: drop and grow once at `rate`, by its own gradient.
+
+        This is the parameter exploration at the start of a cycle (Sup-tickets §3.2.1; FreeTickets' global one with
+        rate q): after the ticket before it was taken, and trained on from the very same step. With growth `none` it
+        does nothing.
+        """
+        growth = growth or self.exploration_growth
+        self._exploration = None if growth == "none" else (rate, growth)
+
+    @torch.no_grad()
+    def update_topology(self, rate: float, growth: str | None) -> None:
+        """Eq. 1 and 2: drop by magnitude, grow by score; before that, prune to the density of the moment.
+
+        A weight that was active before and after keeps its value and its optimizer state, also when it was dropped
+        and grown again; all others are zero in both.
+        """
+        new_masks = self._pruned_masks()
+        if growth is not None:
+            for name, weight in self.weights.items():
+                count = drop_count(rate, self.active[name], weight.numel())
+                if count > 0:
+                    kept = drop(weight, new_masks[name], self.active[name], count)
+                    new_masks[name] = grow(GROWTH[growth](self, name, weight), kept, count)
+                    self.dropped += count
+                    self.grown += count
+        for name, weight in self.weights.items():
+            survivors = self.masks[name] & new_masks[name]
+            self.masks[name].copy_(new_masks[name])
+            self.explored[name] |= self.masks[name]
+            _clear(weight, survivors)
+            for state in self.optimizer.state[weight].values():
+                if isinstance(state, Tensor) and state.shape == weight.shape:
+                    _clear(state, survivors)
+
+    def _pruned_masks(self) -> dict[str, Tensor]:
+        """Gradual pruning: the largest weights of all layers together, as many as the density of this step allows."""
+        if self.method.init_density is None:
+            return dict(self.masks)
+        assert self.prune_end is not None
+        density = schedules.gradual_density(
+            self.step, self.prune_start, self.prune_end, self.init_density, self.density
+        )
+        count = distributions.total_count(self.shapes, density)
+        if count >= sum(self.active.values()):
+            return dict(self.masks)
+        magnitudes = [weight.abs() for weight in self.weights.values()]
+        kept = k_largest_overall(magnitudes, count, among=list(self.masks.values()))
+        masks = dict(zip(self.weights, kept, strict=True))
+        self.dropped += self.nnz - count
+        self.active = self._count_active(masks)
+        return masks
+
+    def _count_active(self, masks: dict[str, Tensor] | None = None) -> dict[str, int]:
+        counts = torch.stack([mask.sum() for mask in (masks or self.masks).values()]).tolist()
+        return dict(zip(self.weights, counts, strict=True))
+
+    # ---- state -----------------------------------------------------------------------------------------------------
+
+    @property
+    def nnz(self) -> int:
+        """Active weights of the whole network."""
+        return sum(self.active.values())
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the next step depends on and the arguments do not say."""
+        return {
+            "step": self.step,
+            "dropped": self.dropped,
+            "grown": self.grown,
+            "exploration": self._exploration,
+            "masks": self.masks,
+            "explored": self.explored,
+            "dense_momentum": self.dense_momentum,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore a state in place.
+
+        Raises:
+            UsageError: it belongs to another model, method or density.
+        """
+        for part in ("masks", "explored", "dense_momentum"):
+            own, loaded = getattr(self, part), state[part]
+            if {name: t.shape for name, t in own.items()} != {name: t.shape for name, t in loaded.items()}:
+                raise UsageError(f"the saved {part} belong to another model or method")
+            for name, tensor in own.items():
+                tensor.copy_(loaded[name])
+        self.step, self._exploration = state["step"], state["exploration"]
+        self.dropped, self.grown = state["dropped"], state["grown"]
+        self.active = self._count_active()
+        if self.method.init_density is None and self.nnz != self.target:
+            raise UsageError(f"the saved masks keep {self.nnz} weights, but density {self.density:g} is {self.target}")
+        self._clear_inactive_weights()
+
+
+def _clear(tensor: Tensor, mask: Tensor) -> None:
+    """Zero outside the mask, in place; a NaN or an infinity there goes too, which a product would keep."""
+    torch.where(mask, tensor, tensor.new_zeros(()), out=tensor)
+
+
+def _choose(option: str, value: str, choices: Iterable[str]) -> Any:
+    """The row of a table, or a choice itself; an unknown one is the caller's mistake."""
+    if value not in choices:
+        raise UsageError(f"{option} {value!r} is unknown: choose one of {', '.join(choices)}")
+    return choices[value] if isinstance(choices, dict) else value

@@ -1,0 +1,113 @@
+"""Many tickets into one: averaging, and pruning back to the density (Sup-tickets §3.2.2).
+
+A ticket is a state dict whose connections are the non-zeros of its maskable weights. It is taken by copy, so the
+model trains on from its own weights, never from the average.
+"""
+
+from collections.abc import Callable, Collection, Mapping
+
+import torch
+from torch import Tensor
+
+from sparselearning.errors import UsageError
+from sparselearning.selection import k_largest_overall
+
+Ticket = dict[str, Tensor]
+
+
+def take_ticket(state: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> Ticket:
+    """Copy a model's state dict as a ticket.
+
+    Args:
+        state: `model.state_dict()`, weights zero outside the masks.
+        masks: {parameter name: bool mask of its shape}; empty for a dense model.
+    """
+    ticket = {name: tensor.detach().clone(memory_format=torch.contiguous_format) for name, tensor in state.items()}
+    for name, mask in masks.items():
+        _mark(ticket[name], mask)
+    return ticket
+
+
+def _mark(weight: Tensor, mask: Tensor) -> None:
+    """Keep active weights that are exactly zero (grown, never reached by a gradient) visible as connections.
+
+    They get the smallest normal number, 1e-38 in single precision, which adds nothing to any output.
+    """
+    weight.masked_fill_(mask & (weight == 0), torch.finfo(weight.dtype).tiny)
+
+
+class Superposition:
+    """The running average of the tickets taken so far; it holds one copy of the network (with CAA, and its counts).
+
+    Args:
+        names: the maskable weights; everything else (biases, norm parameters and statistics) is averaged densely.
+        count: round(density · N), the weights that the superposed ticket keeps.
+        method: `cia`, `caa` or `cima`.
+        beta: β of `cima`; larger values favour the early tickets.
+    """
+
+    def __init__(self, names: Collection[str], count: int, method: str = "cia", beta: float = 0.8) -> None:
+        if method not in AVERAGES:
+            raise UsageError(f"superpose {method!r} is unknown: choose one of {', '.join(AVERAGES)}")
+        if not 0 <= beta < 1:
+            raise UsageError(f"cima_beta {beta:g} is not in [0, 1): it is the weight of the tickets before the newest")
+        self.names, self.count, self.method, self.beta = list(names), count, method, beta
+        self.tickets = 0
+        self.average: Ticket = {}
+        self.activations: Ticket = {}  # N(k, j) of caa, per maskable weight
+
+    @torch.no_grad()
+    def add(self, ticket: Mapping[str, Tensor]) -> None:
+        """Average one more ticket in; integers (batch norm's counters) are kept from the newest."""
+        self.tickets += 1
+        for name, new in ticket.items():
+            if self.tickets == 1 or not new.is_floating_point():
+                self.average[name] = new.clone()
+            else:
+                self.average[name] = AVERAGES[self.method](self, name, self.average[name], new)
+        if self.method == "caa":
+            for name in self.names:
+                active = (ticket[name] != 0).to(torch.int32)
+                self.activations[name] = self.activations.get(name, 0) + active
+
+    @torch.no_grad()
+    def ticket(self) -> Ticket:
+        """The superposed ticket: the average, pruned by global magnitude to exactly `count` maskable weights.
+
+        The average itself stays unpruned, so that it is the mean of the tickets as §3.2.2 defines it.
+        """
+        ticket = dict(self.average)
+        if self.names:
+            kept = k_largest_overall([ticket[name].abs() for name in self.names], self.count)
+            for name, mask in zip(self.names, kept, strict=True):
+                ticket[name] = torch.where(mask, ticket[name], 0)
+                _mark(ticket[name], mask)
+        return ticket
+
+    def state_dict(self) -> dict[str, object]:
+        return {"tickets": self.tickets, "average": self.average, "activations": self.activations}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.tickets, self.average, self.activations = state["tickets"], state["average"], state["activations"]
+
+
+def cia(running: Superposition, name: str, average: Tensor, new: Tensor) -> Tensor:
+    """Connection independent averaging, Eq. 4: θ̃ᵗ = ((t − 1)·θ̃ᵗ⁻¹ + θᵗ) / t; absent connections count as 0."""
+    t = running.tickets
+    return ((t - 1) * average + new) / t
+
+
+def caa(running: Superposition, name: str, average: Tensor, new: Tensor) -> Tensor:
+    """Connection aware averaging: the sum over the tickets divided by N(k, j), the times a connection was active."""
+    if name not in running.activations:
+        return cia(running, name, average, new)
+    before = running.activations[name]
+    return (before * average + new) / (before + (new != 0)).clamp(min=1)
+
+
+def cima(running: Superposition, name: str, average: Tensor, new: Tensor) -> Tensor:
+    """Connection independent moving averaging: θ̃ᵗ = β·θ̃ᵗ⁻¹ + (1 − β)·θᵗ."""
+    return running.beta * average + (1 - running.beta) * new
+
+
+AVERAGES: dict[str, Callable[[Superposition, str, Tensor, Tensor], Tensor]] = {"cia": cia, "caa": caa, "cima": cima}
