@@ -1,0 +1,24 @@
+"""The CIFAR networks of the papers by name: (N, 3, 32, 32) images in, (N, num_classes) raw logits out."""
+
+from collections.abc import Callable
+
+from torch import nn
+
+from models.resnet import resnet20, resnet50
+from models.vgg import VGG16
+from models.wide_resnet import wrn28_10
+from sparselearning.errors import UsageError
+
+MODELS: dict[str, Callable[[int], nn.Module]] = {
+    "vgg16": VGG16,
+    "resnet50": resnet50,
+    "wrn28-10": wrn28_10,
+    "resnet20": resnet20,
+}
+
+
+def build(name: str, num_classes: int) -> nn.Module:
+    """A freshly initialised network."""
+    if name not in MODELS:
+        raise UsageError(f"unknown model {name!r}: choose one of {', '.join(MODELS)}")
+    return MODELS[name](num_classes)

@@ -1,0 +1,45 @@
+"""Accuracy, negative log-likelihood and calibration, on exactly the samples given.
+
+A metric is computed in two steps, so that any number of processes agree to the last bit: each turns its share of the
+logits into rows, one per sample; the rows, gathered in the order of the data set, are then reduced once.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+ECE_BINS = 15
+
+
+def per_sample(logits: Tensor, labels: Tensor) -> Tensor:
+    """Rows (nll in nats, confidence, 1 if correct else 0), float64 (N, 3), from logits (N, C) and labels int64 (N,).
+
+    Log-probabilities, such as an ensemble's, are logits too. Double precision, because a confident float32 softmax
+    rounds to 1 and its loss to 0.
+    """
+    log_probs = F.log_softmax(logits.double(), dim=1)
+    best, predicted = log_probs.max(dim=1)
+    nll = F.nll_loss(log_probs, labels, reduction="none")
+    return torch.stack((nll, best.exp(), (predicted == labels).double()), dim=1)
+
+
+def summarise(rows: Tensor) -> dict[str, float]:
+    """Accuracy in percent, mean nll in nats and ECE as a fraction of 1, from the (N, 3) rows of `per_sample`.
+
+    ECE = Σ_b (n_b / N) |accuracy_b - confidence_b| over 15 equal bins (b/15, (b+1)/15] on (0, 1]: a confidence on an
+    edge belongs to the bin below it, so that 1 is in the last. Raises ValueError without samples.
+    """
+    if not len(rows):
+        raise ValueError("no samples to summarise")
+    # On the CPU, where sums run in a fixed order.
+    nll, confidence, correct = rows.detach().cpu().double().T.contiguous()
+    inner_edges = torch.arange(1, ECE_BINS, dtype=torch.float64) / ECE_BINS
+    bins = torch.bucketize(confidence, inner_edges)
+    gaps = torch.zeros(ECE_BINS, dtype=torch.float64).index_add_(0, bins, correct - confidence)
+    return {
+        "accuracy": 100 * correct.mean().item(),
+        "nll": nll.mean().item(),
+        "ece": gaps.abs().sum().item() / len(rows),
+    }

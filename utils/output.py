@@ -1,0 +1,108 @@
+"""The run folder: its name, who may write into it, and the files that others rely on."""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from safetensors.torch import save_file
+from torch import Tensor
+
+from sparselearning.errors import UsageError
+
+PACKAGES = ("torch", "torchvision", "accelerate", "datasets", "safetensors", "numpy")
+OWN = ("args.yaml", "env.json", "metrics.csv", "summary.json", "ticket.safetensors", "tensorboard", "checkpoints",
+       "tickets", "learning_curve.png", "sparsity_per_layer.png")  # fmt: skip
+
+
+def default_name(args: argparse.Namespace) -> str:
+    """What `ls runs` shows, e.g. cifar10-vgg16-granet-d0.05-sup-seed0."""
+    data = Path(args.data_dir).name if args.data not in ("digits", "cifar10", "cifar100") and args.data_dir else args.data
+    parts = [data.replace("/", "-"), args.model]
+    parts += [args.method, f"d{args.density:g}"] if args.sparse else ["dense"]
+    parts += ["sup"] if args.sup_tickets else []
+    return "-".join([*parts, f"seed{args.seed}"])
+
+
+class RunFolder:
+    """The folder of one run.
+
+    Raises:
+        UsageError: it holds another run and neither --resume nor --overwrite says what is to become of it.
+    """
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.path = Path(args.output_dir or Path("runs") / default_name(args))
+        used = [name for name in OWN if (self.path / name).exists()]
+        if used and not args.overwrite and not args.resume:
+            state = "a finished" if "summary.json" in used else "an unfinished"
+            raise UsageError(
+                f"{self.path} holds {state} run: give another --output-dir, --overwrite to replace it"
+                + (" or --resume auto to go on" if "summary.json" not in used else "")
+            )
+        if self.path.exists() and not self.path.is_dir():
+            raise UsageError(f"{self.path} is a file: give another --output-dir")
+
+    def claim(self, args: argparse.Namespace) -> None:
+        """Make the folder, clear what --overwrite replaces, and record what is run and where."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            if args.overwrite and not args.resume:
+                for name in OWN:
+                    target = self.path / name
+                    shutil.rmtree(target) if target.is_dir() else target.unlink(missing_ok=True)
+            (self.path / "args.yaml").write_text(yaml.safe_dump(_plain(vars(args)), sort_keys=True))
+            (self.path / "env.json").write_text(json.dumps(environment(), indent=2) + "\n")
+        except OSError as error:
+            raise UsageError(f"cannot write into {self.path}: {error.strerror}; give another --output-dir") from error
+
+    def save_summary(self, summary: Mapping[str, Any]) -> None:
+        """Written last and whole: a folder with a summary is a finished run."""
+        partial = self.path / "summary.json.partial"
+        partial.write_text(json.dumps(summary, indent=2) + "\n")
+        partial.replace(self.path / "summary.json")
+
+    def save_ticket(self, name: str, ticket: Mapping[str, Tensor], **about: object) -> Path:
+        """A ticket as safetensors; `safetensors.torch.load_file` gives a state dict for the model."""
+        path = self.path / f"{name}.safetensors"
+        path.parent.mkdir(exist_ok=True)
+        tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in ticket.items()}
+        save_file(tensors, path, metadata={key: str(value) for key, value in about.items()})
+        return path
+
+
+def environment() -> dict[str, Any]:
+    """Versions, device and command: what a reader needs to make sense of the numbers."""
+    cuda = torch.cuda.is_available()
+    return {
+        "command": " ".join(sys.argv),
+        "python": sys.version.split()[0],
+        **{package: version(package) for package in PACKAGES},
+        "device": torch.cuda.get_device_name() if cuda else "cpu",
+        "devices": torch.cuda.device_count() if cuda else 1,
+        "processes": int(os.environ.get("WORLD_SIZE", 1)),
+        "threads": torch.get_num_threads(),
+        "commit": _commit(),
+    }
+
+
+def _commit() -> str | None:
+    here = Path(__file__).parent
+    try:
+        return subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True
+        ).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
