@@ -87,7 +87,9 @@ def check(args: argparse.Namespace, given: Mapping[str, Any]) -> None:
     for owner, options in (("sparse", SPARSE), ("sup_tickets", SUP_TICKETS)):
         idle = [name for name in options if name in given]
         if idle and not getattr(args, owner):
-            raise UsageError(f"{_flag(idle[0])} does nothing without {_flag(owner)}: add {_flag(owner)} or leave it out")
+            raise UsageError(
+                f"{_flag(idle[0])} does nothing without {_flag(owner)}: add {_flag(owner)} or leave it out"
+            )
     if "cima_beta" in given and args.superpose != "cima":
         raise UsageError("--cima-beta does nothing without --superpose cima")
     for name in ("epochs", "batch_size", "gradient_accumulation_steps"):

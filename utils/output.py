@@ -25,7 +25,9 @@ OWN = ("args.yaml", "env.json", "metrics.csv", "summary.json", "ticket.safetenso
 
 def default_name(args: argparse.Namespace) -> str:
     """What `ls runs` shows, e.g. cifar10-vgg16-granet-d0.05-sup-seed0."""
-    data = Path(args.data_dir).name if args.data not in ("digits", "cifar10", "cifar100") and args.data_dir else args.data
+    data = (
+        Path(args.data_dir).name if args.data not in ("digits", "cifar10", "cifar100") and args.data_dir else args.data
+    )
     parts = [data.replace("/", "-"), args.model]
     parts += [args.method, f"d{args.density:g}"] if args.sparse else ["dense"]
     parts += ["sup"] if args.sup_tickets else []

@@ -60,9 +60,7 @@ def make_plan(args: argparse.Namespace, steps_per_epoch: int) -> list[Phase]:
     cyclic = cyclic_epochs(args.epochs, args.cycle_epochs, args.num_tickets, args.ticket_fraction)
     normal = normal_phase(args.epochs - cyclic, steps_per_epoch, args.lr, args.lr_drops)
     cycle_steps = args.cycle_epochs * steps_per_epoch
-    return sup_tickets(
-        normal, cyclic // args.cycle_epochs, cycle_steps, args.lr_low, args.lr_high, args.explore_rate
-    )
+    return sup_tickets(normal, cyclic // args.cycle_epochs, cycle_steps, args.lr_low, args.lr_high, args.explore_rate)
 
 
 def make_masking(

@@ -39,7 +39,7 @@ class Tracker:
         """One optimizer step is done; waits for nothing."""
         self.bar.update()
 
-    def epoch(self, row: dict[str, Any], epochs: int, sparsity: Mapping[str, float]) -> None:
+    def epoch(self, row: dict[str, Any], epochs: int, sparsity: Mapping[str, float], batch_size: int) -> None:
         """An epoch is done: `row` holds the COLUMNS that are known, `sparsity` the sparsity of each layer."""
         self.history.append(row)
         if not self.active or self.board is None:
@@ -54,7 +54,7 @@ class Tracker:
         for name, value in sparsity.items():
             self.board.add_scalar(f"layer_sparsity/{name}", value, row["step"])
         self.board.flush()
-        left = (self.steps - row["step"]) * row["images_per_step"] / row["images_per_second"]
+        left = (self.steps - row["step"]) * batch_size / row["images_per_second"]
         line = (
             f"epoch {row['epoch']:3d}/{epochs}  {row['phase']:8s} lr {row['lr']:<8.4g} loss {row['loss']:.3f}  "
             f"train {row['accuracy']:5.1f} %"

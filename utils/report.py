@@ -1,0 +1,165 @@
+"""What a run amounts to: the closing table, the summary and the pictures."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+from sparselearning.flops import forward_flops
+from sparselearning.layers import maskable_weights
+from sparselearning.phases import Phase
+from sparselearning.superposition import take_ticket
+from utils.output import RunFolder
+from utils.training import Trainer
+
+INK, FAINT, ACCENT = "#1f2933", "#9aa5b1", "#c2410c"
+
+
+def describe(trainer: Trainer) -> str:
+    """The plan of a run before it starts: model, connections, cost and phases."""
+    args, masking = trainer.args, trainer.masking
+    sparse, dense = trainer.forward_flops()
+    parameters = sum(p.numel() for p in trainer.model.parameters())
+    lines = [
+        f"{args.data}: {len(trainer.data.train):,} training and {len(trainer.data.test):,} test images, "
+        f"{trainer.steps_per_epoch} steps of {trainer.batch_size} images per epoch",
+        f"{args.model}: {parameters:,} parameters, {dense / 1e9:.3f} GFLOPs per image when dense",
+    ]
+    if masking is not None:
+        lines.append(
+            f"{masking.method.title}: {masking.target:,} of {masking.total:,} maskable weights at the end (density "
+            f"{masking.density:g}), {masking.nnz:,} and {sparse / dense:.3f}x the FLOPs at the start, connections move "
+            f"every {masking.update_frequency} steps"
+        )
+    return "\n".join([*lines, plan_table(trainer.plan, trainer.steps_per_epoch)])
+
+
+def layer_table(trainer: Trainer) -> str:
+    """Shape, weights and density of every masked layer at the start."""
+    if trainer.masking is None:
+        return ""
+    lines = [f"{'layer':<36s} {'shape':>18s} {'weights':>11s} {'active':>11s} {'density':>8s}"]
+    for name, weight in trainer.masking.weights.items():
+        active, shape = trainer.masking.active[name], "×".join(map(str, weight.shape))
+        lines.append(f"{name:<36s} {shape:>18s} {weight.numel():>11,d} {active:>11,d} {active / weight.numel():8.4f}")
+    return "\n".join(lines)
+
+
+def finish(trainer: Trainer, folder: RunFolder) -> str:
+    """Save the ticket to use, the summary and the pictures; returns the closing table."""
+    args, masking, results = trainer.args, trainer.masking, trainer.results
+    masks = masking.masks if masking else {}
+    ticket = trainer.superpose() if args.sup_tickets else take_ticket(trainer.model.state_dict(), masks)
+    nnz = {name: int((ticket[name] != 0).sum()) for name in maskable_weights(trainer.model)}
+    sizes = {name: ticket[name].numel() for name in nnz}
+    densities = {name: nnz[name] / sizes[name] for name in masks}
+    maskable = masking.total if masking else sum(sizes.values())
+    summary = {
+        "data": args.data,
+        "model": args.model,
+        "method": args.method if args.sparse else "dense",
+        "sup_tickets": args.sup_tickets,
+        "seed": args.seed,
+        "epochs": args.epochs,
+        "density": args.density if args.sparse else 1.0,
+        "maskable": maskable,
+        "nnz": sum(nnz[name] for name in masks or nnz),
+        "nnz_per_layer": {name: nnz[name] for name in masks or nnz},
+        "test": results,
+        "flops": {
+            "train_ratio": trainer.flops / trainer.step,
+            "test_ratio": forward_flops(trainer.costs, densities) / forward_flops(trainer.costs),
+            "test_ratio_rigl": forward_flops(trainer.costs, densities, "rigl")
+            / forward_flops(trainer.costs, None, "rigl"),
+        },
+        "images_per_second": trainer.step * trainer.batch_size / trainer.seconds,
+        "train_seconds": trainer.seconds,
+    }
+    folder.save_ticket("ticket", ticket)
+    draw_learning_curve(folder.path / "learning_curve.png", trainer.history, trainer.plan, results)
+    if masking is not None:
+        draw_sparsity(folder.path / "sparsity_per_layer.png", densities, args.density)
+    folder.save_summary(summary)
+    return closing_table(summary) + f"\nsaved in {folder.path}: ticket.safetensors, learning_curve.png and more"
+
+
+def closing_table(summary: Mapping[str, Any]) -> str:
+    """Each ticket, their superposition, nnz and FLOPs."""
+    test = summary["test"]
+    rows = [("end of normal phase", test["normal"])] if "normal" in test else []
+    rows += [(f"ticket {i}", metrics) for i, metrics in enumerate(test["tickets"], 1)]
+    rows += [("superposed", test["superposed"])] if "superposed" in test else [("final", test["final"])]
+    lines = [f"{'model':<20s} {'accuracy':>9s} {'NLL':>7s} {'ECE':>7s}"]
+    lines += [f"{name:<20s} {m['accuracy']:7.2f} % {m['nll']:7.3f} {m['ece']:7.3f}" for name, m in rows]
+    flops = summary["flops"]
+    lines.append(
+        f"{summary['nnz']:,} of {summary['maskable']:,} weights (density {summary['nnz'] / summary['maskable']:.4f}), "
+        f"FLOPs of dense: training {flops['train_ratio']:.2f}x, inference {flops['test_ratio']:.2f}x, "
+        f"{summary['train_seconds'] / 60:.1f} min at {summary['images_per_second']:,.0f} images/s"
+    )
+    return "\n".join(lines)
+
+
+def plan_table(plan: Sequence[Phase], steps_per_epoch: int) -> str:
+    """The phases of a run, a line each."""
+    lines = [f"{'phase':<10s} {'epochs':>13s} {'steps':>17s} {'lr: first, max, last':>24s}  connections"]
+    for phase in plan:
+        rates = [phase.lr(i) for i in range(phase.end - phase.start)]
+        moves = [f"explore {phase.explore:g} first"] * bool(phase.explore) + ["move every ΔT"] * phase.updates
+        lines.append(
+            f"{phase.name:<10s} {phase.start // steps_per_epoch + 1:>6d}–{phase.end // steps_per_epoch:<6d} "
+            f"{phase.start + 1:>8d}–{phase.end:<8d} {rates[0]:>8.4g}{max(rates):>8.4g}{rates[-1]:>8.4g}  "
+            f"{', '.join(moves) or 'fixed'}{', ends in a ticket' if phase.ticket else ''}"
+        )
+    return "\n".join(lines)
+
+
+def draw_learning_curve(
+    path: Path, history: Sequence[Mapping[str, Any]], plan: Sequence[Phase], results: Mapping[str, Any]
+) -> None:
+    """Accuracy and learning rate over the epochs, the cycles shaded, every ticket and the superposed one marked."""
+    steps_per_epoch = history[0]["step"]
+    figure, (top, bottom) = plt.subplots(2, 1, figsize=(7, 5), sharex=True, height_ratios=[3, 1], layout="constrained")
+    epochs = [row["epoch"] for row in history]
+    top.plot(epochs, [row["accuracy"] for row in history], color=FAINT, label="training images")
+    if history[0]["valid_accuracy"] is not None:
+        top.plot(epochs, [row["valid_accuracy"] for row in history], color=INK, label="validation images")
+    cycles = [phase for phase in plan if phase.ticket]
+    for axis in (top, bottom):
+        for phase in cycles[::2]:
+            axis.axvspan(phase.start / steps_per_epoch, phase.end / steps_per_epoch, color="#fde8d7", lw=0)
+    ends = [phase.end / steps_per_epoch for phase in cycles]
+    top.plot(ends, [t["accuracy"] for t in results["tickets"]], "o", color=INK, label="tickets, test")
+    if "superposed" in results:
+        top.plot(ends[-1:], [results["superposed"]["accuracy"]], "*", ms=13, color=ACCENT, label="superposed, test")
+    else:
+        top.plot(epochs[-1:], [results["final"]["accuracy"]], "o", color=INK, label="final, test")
+    top.set_ylabel("accuracy (%)")
+    top.legend(frameon=False, loc="lower right")
+    steps = range(0, plan[-1].end, max(1, plan[-1].end // 2000))
+    rates = [phase.lr(s - phase.start) for s in steps for phase in plan if phase.start <= s < phase.end]
+    bottom.semilogy([s / steps_per_epoch for s in steps], rates, color=INK)
+    bottom.set(xlabel="epoch", ylabel="learning rate")
+    for axis in (top, bottom):
+        axis.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+def draw_sparsity(path: Path, densities: Mapping[str, float], density: float) -> None:
+    """The sparsity of every layer, and of the whole network."""
+    names = list(densities)
+    figure, axis = plt.subplots(figsize=(7, max(2.0, 0.2 * len(names) + 0.8)), layout="constrained")
+    axis.barh(range(len(names)), [1 - d for d in densities.values()], color=FAINT)
+    axis.axvline(1 - density, color=ACCENT)
+    axis.annotate(f"network {1 - density:.3g}", (1 - density, -0.9), color=ACCENT, ha="right", fontsize=8)
+    axis.set_yticks(range(len(names)), [name.removesuffix(".weight") for name in names], fontsize=7)
+    axis.invert_yaxis()
+    axis.set(xlabel="sparsity", xlim=(0, 1))
+    axis.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
