@@ -256,6 +256,10 @@ class Masking:
         """Active weights of the whole network."""
         return sum(self.active.values())
 
+    def explored_share(self) -> float:
+        """The part of all maskable weights that was ever active, R_s of in-time over-parameterization."""
+        return int(torch.stack([explored.sum() for explored in self.explored.values()]).sum()) / self.total
+
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next step depends on and the arguments do not say."""
         return {

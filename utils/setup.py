@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import math
 import os
 import sys
 from collections.abc import Iterable, Iterator
@@ -35,8 +36,8 @@ def make_accelerator(args: argparse.Namespace) -> Accelerator:
     accelerator = Accelerator(mixed_precision=args.mixed_precision)
     if accelerator.distributed_type not in (DistributedType.NO, DistributedType.MULTI_GPU, DistributedType.MULTI_CPU):
         raise UsageError(
-            f"{accelerator.distributed_type.value} shards weights over processes, but masks need them whole: launch with "
-            f"plain multi-process training (DDP)"
+            f"{accelerator.distributed_type.value} shards weights over processes, but masks need them whole: launch "
+            f"with plain multi-process training (DDP)"
         )
     if accelerator.mixed_precision == "fp16" and accelerator.device.type == "cpu":
         raise UsageError("fp16 needs a GPU: use --mixed-precision bf16 or no")
@@ -81,7 +82,8 @@ def make_masking(
         density=args.density,
         init_density=args.init_density,
         sparse_init=args.sparse_init,
-        update_frequency=args.update_frequency or max(1, min(1000, normal_end // UPDATES)),
+        # rounded up, so that the last update is followed by a whole interval of training
+        update_frequency=args.update_frequency or min(1000, math.ceil(normal_end / UPDATES)),
         prune_rate=args.prune_rate,
         prune_rate_decay=args.prune_rate_decay,
         growth=args.growth,

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sparselearning.errors import UsageError
-from sparselearning.flops import forward_flops, layer_costs, step_flops
+from sparselearning.flops import StepKind, forward_flops, layer_costs, step_flops
 from sparselearning.masking import Masking
 from sparselearning.phases import Phase
 from sparselearning.superposition import Superposition, Ticket
@@ -45,7 +45,7 @@ class Trainer:
         self.steps_per_epoch = _steps_per_epoch(len(data.train), self.batch_size, self.parts)
         self.plan = make_plan(args, self.steps_per_epoch)
 
-        self.model = model.to(accelerator.device, memory_format=torch.channels_last)
+        self.model = model.to(accelerator.device).to(memory_format=torch.channels_last)
         self.scratch = copy.deepcopy(self.model)  # evaluates tickets, so that the trained model stays untouched
         self.costs = layer_costs(self.model, tuple(data.train.clean_batch(0, 1)[0].shape[1:]))
         optimizer = make_optimizer(args, self.model, accelerator)
@@ -93,7 +93,8 @@ class Trainer:
                 cut = [start + (stop - start) * i // self.parts for i in (part, part + 1)]
                 last = part + self.accelerator.num_processes >= self.parts
                 with contextlib.nullcontext() if last else self.accelerator.no_sync(self.wrapped):
-                    self._backward(*order.batch(*cut), stop - start)
+                    images, labels = order.batch(*cut)
+                    self._backward(images, labels, stop - start)
             self.optimizer.step()
             self.optimizer.zero_grad()
             if not self.optimizer.step_was_skipped:
@@ -128,7 +129,7 @@ class Trainer:
             "density": masking.nnz / masking.total if masking else 1.0,
             "grown": masking.grown if masking else None,
             "dropped": masking.dropped if masking else None,
-            "explored": sum(int(m.sum()) for m in masking.explored.values()) / masking.total if masking else None,
+            "explored": masking.explored_share() if masking else None,
             "images_per_second": (self.step - first_step) * self.batch_size / elapsed,
         }
         sparsity = {name: 1 - d for name, d in self.densities().items()}
@@ -190,7 +191,7 @@ class Trainer:
             return 1.0
         if masking.active is not getattr(self, "_counted", None):  # replaced whenever a layer's density changes
             self._counted, self._sparse_dense = masking.active, self.forward_flops()
-        kind = "dense_gradient_at_updates" if masking.growth == "gradient" else "sparse"
+        kind: StepKind = "dense_gradient_at_updates" if masking.growth == "gradient" else "sparse"
         return step_flops(kind, *self._sparse_dense, masking.update_frequency) / (3 * self._sparse_dense[1])
 
 
