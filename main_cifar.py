@@ -12,60 +12,69 @@ from models import build
 from sparselearning import take_ticket
 from utils.arguments import CIFAR, parse
 from utils.data import load_cifar
+from utils.files import save_ticket
+from utils.interruption import Interruption
 from utils.output import RunFolder
-from utils.report import describe, finish
+from utils.report import describe, finish, layer_table
+from utils.run import Run
 from utils.setup import make_accelerator, one_line_errors
 from utils.tracking import Tracker
-from utils.training import Trainer
+from utils.training import train
 
 
 def main() -> None:
     args = parse(CIFAR, __doc__)
-    with one_line_errors():
-        accelerator = make_accelerator(args)
-        folder = RunFolder(args)
-        data = load_cifar(
-            args.data,
-            args.data_dir,
-            accelerator.device,
-            limit_train=args.limit_train,
-            limit_test=args.limit_test,
-            valid_fraction=args.valid_fraction,
-            seed=args.seed,
-        )
-        torch.manual_seed(args.seed)  # the weights; everything else draws from generators of its own
-        trainer = Trainer(args, accelerator, build(args.model, data.num_classes), data)  # Algorithm 1, line 1
-        if args.dry_run:
-            return print(describe(trainer))
-        if accelerator.is_main_process:
-            folder.claim(args)
+    folder = RunFolder(args)
+    if folder.finished:
+        return print(f"{folder.path} holds this run, finished: nothing to resume")
+    accelerator = make_accelerator(args)
+    data = load_cifar(
+        args.data,
+        args.data_dir,
+        accelerator.device,
+        limit_train=args.limit_train,
+        limit_test=args.limit_test,
+        valid_fraction=args.valid_fraction,
+        seed=args.seed,
+    )
+    torch.manual_seed(args.seed)  # the weights; everything else draws from generators of its own
+    run = Run(args, accelerator, build(args.model, data.num_classes), data)  # Algorithm 1, line 1
+    if args.dry_run:
+        return print(describe(run), layer_table(run), sep="\n")
+    resumed = run.resume(folder.path) if args.resume else ""
+    if accelerator.is_main_process:
+        folder.claim(args)
 
-    tracker = Tracker(folder.path, trainer.plan[-1].end, trainer.step, trainer.history, accelerator.is_main_process)
-    tracker.say(describe(trainer))
-    masks = trainer.masking.masks if trainer.masking else {}
-    superposition, results = trainer.superposition, trainer.results
-    for phase in trainer.plan[trainer.phases_done :]:
-        trainer.train(phase, tracker)  # lines 4, 6 and 7; at the start of a cycle 12 and 13
-        ticket = take_ticket(trainer.model.state_dict(), masks)
-        results["final"] = trainer.evaluate(data.test, ticket)
-        tracker.model(phase.name, trainer.step, results["final"])
+    tracker = Tracker(folder.path, args.epochs, run.plan[-1].end, run.step, accelerator.is_main_process)
+    tracker.say(describe(run) + f"\n{resumed}".rstrip())
+    interruption = Interruption(accelerator, args.checkpoint_minutes)
+    superposition, results = run.superposition, run.results
+    for phase in run.plan[run.phases_done :]:
+        train(run, phase, tracker, interruption)  # lines 4, 6 and 7; at the start of a cycle 12 and 13
+        ticket = take_ticket(run.model.state_dict(), run.masks)
+        results["final"] = run.evaluate(data.test, ticket)
+        tracker.model(phase.name, run.step, results["final"])
         if phase.ticket:  # line 8
             superposition.add(ticket)  # line 10, Eq. 4
+            superposed = run.superpose()  # line 11
             results["tickets"].append(results["final"])
-            superposed = trainer.superpose()  # line 11
-            results["superposed"] = trainer.evaluate(data.test, superposed)
-            tracker.model("superposed", trainer.step, results["superposed"])
+            results["superposed"] = run.evaluate(data.test, superposed)
+            tracker.model("superposed", run.step, results["superposed"])
             if args.save_tickets and accelerator.is_main_process:
-                folder.save_ticket(f"tickets/ticket-{superposition.tickets}", ticket)
+                number = superposition.tickets - args.include_normal
+                save_ticket(folder.path / f"tickets/ticket-{number}.safetensors", ticket, {"ticket": number})
         elif args.sup_tickets:
             results["normal"] = results["final"]
             if args.include_normal:
                 superposition.add(ticket)
-        trainer.phases_done += 1
+        run.phases_done += 1
+        run.save(folder.path)
+    ticket = run.superpose() if args.sup_tickets else take_ticket(run.model.state_dict(), run.masks)
     if accelerator.is_main_process:
-        tracker.say(finish(trainer, folder))  # line 17
+        tracker.say(finish(run, folder.path, ticket))  # line 17
     tracker.close()
 
 
 if __name__ == "__main__":
-    main()
+    with one_line_errors():
+        main()

@@ -5,6 +5,7 @@ model trains on from its own weights, never from the average.
 """
 
 from collections.abc import Callable, Collection, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -84,11 +85,23 @@ class Superposition:
                 _mark(ticket[name], mask)
         return ticket
 
-    def state_dict(self) -> dict[str, object]:
+    def state_dict(self) -> dict[str, Any]:
         return {"tickets": self.tickets, "average": self.average, "activations": self.activations}
 
-    def load_state_dict(self, state: dict) -> None:
-        self.tickets, self.average, self.activations = state["tickets"], state["average"], state["activations"]
+    def load_state_dict(self, state: dict[str, Any], like: Mapping[str, Tensor]) -> None:
+        """Restore a state for a model whose state dict is `like`, on its devices.
+
+        Raises:
+            UsageError: the tickets averaged are of another model.
+        """
+        for part in (state["average"], state["activations"]):
+            if any(name not in like or tensor.shape != like[name].shape for name, tensor in part.items()):
+                raise UsageError("the saved average is of another model")
+        if state["tickets"] and state["average"].keys() != like.keys():
+            raise UsageError("the saved average is incomplete")
+        self.tickets = state["tickets"]
+        self.average = {name: tensor.to(like[name].device) for name, tensor in state["average"].items()}
+        self.activations = {name: tensor.to(like[name].device) for name, tensor in state["activations"].items()}
 
 
 def cia(running: Superposition, name: str, average: Tensor, new: Tensor) -> Tensor:

@@ -19,8 +19,8 @@ SPARSE = (
     "prune_end", "exempt", "sup_tickets",
 )  # fmt: skip
 SUP_TICKETS = (
-    "cycle_epochs", "ticket_fraction", "num_tickets", "explore_rate", "lr_low", "lr_high", "superpose", "cima_beta", "bn",
-    "include_normal", "save_tickets",
+    "cycle_epochs", "ticket_fraction", "num_tickets", "explore_rate", "lr_low", "lr_high", "superpose", "cima_beta",
+    "bn", "include_normal", "save_tickets",
 )  # fmt: skip
 
 
@@ -148,8 +148,11 @@ GROUPS: tuple[tuple[str, str | None, dict[str, dict[str, Any]]], ...] = (
         "epochs": {"type": int, "metavar": "N", "help": "length of the whole run, tickets included"},
         "batch_size": {"type": int, "metavar": "N", "help": "images per process and backward pass"},
         "lr": {"type": float, "help": "learning rate at the start"},
-        "lr_drops": {"type": float, "nargs": "+", "metavar": "F", "help": "when it falls, in parts of the normal phase"},
+        "lr_drops": {"type": float, "nargs": "+", "metavar": "F",
+                     "help": "when it falls to a tenth, in parts of the normal phase"},
         "momentum": {"type": float, "help": "of SGD"},
+        "clip_grad_norm": {"type": float, "metavar": "N",
+                           "help": "scale gradients down to this norm, of the connections that exist"},
         "weight_decay": {"type": float, "help": "on all parameters"},
     }),
     ("sparse training", "Without --sparse the network is dense and the options below are refused.", {
@@ -169,14 +172,14 @@ GROUPS: tuple[tuple[str, str | None, dict[str, dict[str, Any]]], ...] = (
                       "density is reached"},
         "exempt": {"nargs": "+", "metavar": "PATTERN", "help": "weights to leave dense, by name: 'classifier.*'"},
     }),
-    ("Sup-tickets", "The last part of the run in short cycles: explore once, train, take a ticket; then superpose all.", {
+    ("Sup-tickets", "The end of the run in short cycles: explore once, train, take a ticket; superpose them.", {
         "sup_tickets": {**_SWITCH, "help": "end with cheap tickets and superpose them"},
         "cycle_epochs": {"type": int, "metavar": "C", "help": "length of a cycle"},
         "ticket_fraction": {"type": float, "metavar": "F", "help": "part of the epochs for cycles, rounded down to "
                             "whole cycles (0.1)"},
         "num_tickets": {"type": int, "metavar": "M", "help": "number of cycles (as many as fit the fraction)"},
         "explore_rate": {"type": float, "metavar": "P", "help": "part of the connections exchanged at a cycle's start"},
-        "lr_low": {"type": float, "metavar": "LR", "help": "learning rate at both ends of a cycle, where tickets are taken"},
+        "lr_low": {"type": float, "metavar": "LR", "help": "learning rate at both ends of a cycle"},
         "lr_high": {"type": float, "metavar": "LR", "help": "learning rate in the middle of a cycle"},
         "superpose": {"choices": list(AVERAGES), "help": "averaging: connection independent, aware, or moving"},
         "cima_beta": {"type": float, "metavar": "B", "help": "cima: weight of the tickets before the newest"},
@@ -204,7 +207,7 @@ GROUPS: tuple[tuple[str, str | None, dict[str, dict[str, Any]]], ...] = (
 
 COMMON: dict[str, Any] = {
     "data_dir": None, "limit_train": None, "limit_test": None, "valid_fraction": 0.0,
-    "momentum": 0.9, "lr": 0.1,
+    "momentum": 0.9, "lr": 0.1, "clip_grad_norm": None,
     "sparse": False, "method": "rigl", "density": 0.05, "init_density": None, "sparse_init": None,
     "update_frequency": None, "prune_rate": 0.5, "growth": None, "exempt": (),
     "sup_tickets": False, "ticket_fraction": None, "num_tickets": None, "explore_rate": 0.5, "superpose": "cia",

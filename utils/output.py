@@ -13,8 +13,6 @@ from typing import Any
 
 import torch
 import yaml
-from safetensors.torch import save_file
-from torch import Tensor
 
 from sparselearning.errors import UsageError
 
@@ -44,6 +42,7 @@ class RunFolder:
     def __init__(self, args: argparse.Namespace) -> None:
         self.path = Path(args.output_dir or Path("runs") / default_name(args))
         used = [name for name in OWN if (self.path / name).exists()]
+        self.finished = bool(args.resume) and "summary.json" in used
         if used and not args.overwrite and not args.resume:
             state = "a finished" if "summary.json" in used else "an unfinished"
             raise UsageError(
@@ -65,20 +64,6 @@ class RunFolder:
             (self.path / "env.json").write_text(json.dumps(environment(), indent=2) + "\n")
         except OSError as error:
             raise UsageError(f"cannot write into {self.path}: {error.strerror}; give another --output-dir") from error
-
-    def save_summary(self, summary: Mapping[str, Any]) -> None:
-        """Written last and whole: a folder with a summary is a finished run."""
-        partial = self.path / "summary.json.partial"
-        partial.write_text(json.dumps(summary, indent=2) + "\n")
-        partial.replace(self.path / "summary.json")
-
-    def save_ticket(self, name: str, ticket: Mapping[str, Tensor], **about: object) -> Path:
-        """A ticket as safetensors; `safetensors.torch.load_file` gives a state dict for the model."""
-        path = self.path / f"{name}.safetensors"
-        path.parent.mkdir(exist_ok=True)
-        tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in ticket.items()}
-        save_file(tensors, path, metadata={key: str(value) for key, value in about.items()})
-        return path
 
 
 def environment() -> dict[str, Any]:

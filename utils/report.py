@@ -1,5 +1,6 @@
 """What a run amounts to: the closing table, the summary and the pictures."""
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,56 +10,53 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-from sparselearning.flops import forward_flops
 from sparselearning.layers import maskable_weights
 from sparselearning.phases import Phase
-from sparselearning.superposition import take_ticket
-from utils.output import RunFolder
-from utils.training import Trainer
+from sparselearning.superposition import Ticket
+from utils.files import save_ticket, write_whole
+from utils.run import Run
 
+ABOUT = ("data", "model", "method", "sup_tickets", "density", "seed", "epochs")  # in the header of a ticket
 INK, FAINT, ACCENT = "#1f2933", "#9aa5b1", "#c2410c"
 
 
-def describe(trainer: Trainer) -> str:
+def describe(run: Run) -> str:
     """The plan of a run before it starts: model, connections, cost and phases."""
-    args, masking = trainer.args, trainer.masking
-    sparse, dense = trainer.forward_flops()
-    parameters = sum(p.numel() for p in trainer.model.parameters())
+    args, masking = run.args, run.masking
+    dense, ratio = run.costs.dense(), run.costs.test_ratio()
+    parameters = sum(p.numel() for p in run.model.parameters())
     lines = [
-        f"{args.data}: {len(trainer.data.train):,} training and {len(trainer.data.test):,} test images, "
-        f"{trainer.steps_per_epoch} steps of {trainer.batch_size} images per epoch",
+        f"{args.data}: {len(run.data.train):,} training and {len(run.data.test):,} test images, "
+        f"{run.steps_per_epoch} steps of {run.batch_size} images per epoch",
         f"{args.model}: {parameters:,} parameters, {dense / 1e9:.3f} GFLOPs per image when dense",
     ]
     if masking is not None:
         lines.append(
             f"{masking.method.title}: {masking.target:,} of {masking.total:,} maskable weights at the end (density "
-            f"{masking.density:g}), {masking.nnz:,} and {sparse / dense:.3f}x the FLOPs at the start, connections move "
+            f"{masking.density:g}), {masking.nnz:,} and {ratio:.3f}x the FLOPs at the start, connections move "
             f"every {masking.update_frequency} steps"
         )
-    return "\n".join([*lines, plan_table(trainer.plan, trainer.steps_per_epoch)])
+    return "\n".join([*lines, plan_table(run.plan, run.steps_per_epoch)])
 
 
-def layer_table(trainer: Trainer) -> str:
+def layer_table(run: Run) -> str:
     """Shape, weights and density of every masked layer at the start."""
-    if trainer.masking is None:
+    if run.masking is None:
         return ""
     lines = [f"{'layer':<36s} {'shape':>18s} {'weights':>11s} {'active':>11s} {'density':>8s}"]
-    for name, weight in trainer.masking.weights.items():
-        active, shape = trainer.masking.active[name], "×".join(map(str, weight.shape))
+    for name, weight in run.masking.weights.items():
+        active, shape = run.masking.active[name], "×".join(map(str, weight.shape))
         lines.append(f"{name:<36s} {shape:>18s} {weight.numel():>11,d} {active:>11,d} {active / weight.numel():8.4f}")
     return "\n".join(lines)
 
 
-def finish(trainer: Trainer, folder: RunFolder) -> str:
-    """Save the ticket to use, the summary and the pictures; returns the closing table."""
-    args, masking, results = trainer.args, trainer.masking, trainer.results
-    masks = masking.masks if masking else {}
-    ticket = trainer.superpose() if args.sup_tickets else take_ticket(trainer.model.state_dict(), masks)
-    nnz = {name: int((ticket[name] != 0).sum()) for name in maskable_weights(trainer.model)}
-    sizes = {name: ticket[name].numel() for name in nnz}
-    densities = {name: nnz[name] / sizes[name] for name in masks}
-    maskable = masking.total if masking else sum(sizes.values())
-    summary = {
+def summarise_run(run: Run, ticket: Ticket) -> dict[str, Any]:
+    """The content of summary.json, counted from the ticket itself."""
+    args, masks = run.args, run.masks
+    names = list(masks) or list(maskable_weights(run.model))
+    nnz = {name: int(ticket[name].count_nonzero()) for name in names}
+    densities = {name: nnz[name] / ticket[name].numel() for name in masks}
+    return {
         "data": args.data,
         "model": args.model,
         "method": args.method if args.sparse else "dense",
@@ -66,25 +64,30 @@ def finish(trainer: Trainer, folder: RunFolder) -> str:
         "seed": args.seed,
         "epochs": args.epochs,
         "density": args.density if args.sparse else 1.0,
-        "maskable": maskable,
-        "nnz": sum(nnz[name] for name in masks or nnz),
-        "nnz_per_layer": {name: nnz[name] for name in masks or nnz},
-        "test": results,
+        "maskable": sum(ticket[name].numel() for name in names),
+        "nnz": sum(nnz.values()),
+        "nnz_per_layer": nnz,
+        "test": run.results,
         "flops": {
-            "train_ratio": trainer.flops / trainer.step,
-            "test_ratio": forward_flops(trainer.costs, densities) / forward_flops(trainer.costs),
-            "test_ratio_rigl": forward_flops(trainer.costs, densities, "rigl")
-            / forward_flops(trainer.costs, None, "rigl"),
+            "train_ratio": run.costs.steps / run.step,
+            "test_ratio": run.costs.test_ratio(densities),
+            "test_ratio_rigl": run.costs.test_ratio(densities, "rigl"),
         },
-        "images_per_second": trainer.step * trainer.batch_size / trainer.seconds,
-        "train_seconds": trainer.seconds,
+        "images_per_second": run.step * run.batch_size / run.seconds,
+        "train_seconds": run.seconds,
     }
-    folder.save_ticket("ticket", ticket)
-    draw_learning_curve(folder.path / "learning_curve.png", trainer.history, trainer.plan, results)
-    if masking is not None:
-        draw_sparsity(folder.path / "sparsity_per_layer.png", densities, args.density)
-    folder.save_summary(summary)
-    return closing_table(summary) + f"\nsaved in {folder.path}: ticket.safetensors, learning_curve.png and more"
+
+
+def finish(run: Run, folder: Path, ticket: Ticket) -> str:
+    """Save the ticket to use, the pictures and the summary; returns the closing table."""
+    summary = summarise_run(run, ticket)
+    save_ticket(folder / "ticket.safetensors", ticket, {key: summary[key] for key in ABOUT})
+    draw_learning_curve(folder / "learning_curve.png", run.history, run.plan, run.results)
+    if run.masks:
+        densities = {name: summary["nnz_per_layer"][name] / mask.numel() for name, mask in run.masks.items()}
+        draw_sparsity(folder / "sparsity_per_layer.png", densities, summary["density"])
+    write_whole(folder / "summary.json", json.dumps(summary, indent=2) + "\n")  # last: it says that the run is finished
+    return closing_table(summary) + f"\n{folder}/ holds ticket.safetensors, learning_curve.png, summary.json and more"
 
 
 def closing_table(summary: Mapping[str, Any]) -> str:

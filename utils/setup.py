@@ -16,7 +16,9 @@ from torch import Tensor, nn
 from sparselearning.errors import UsageError
 from sparselearning.masking import Masking
 from sparselearning.phases import Phase, cyclic_epochs, normal_phase, sup_tickets
+from utils.data import ImageSet
 
+SNIP_IMAGES = 10  # per class, as SNIP's authors use
 UPDATES = 20  # topology updates of a run too short for ΔT = 1000
 
 
@@ -25,10 +27,17 @@ def one_line_errors() -> Iterator[None]:
     """The user's mistakes end the program with one line on stderr and status 2, without a traceback."""
     try:
         yield
+        return
     except UsageError as error:
-        if int(os.environ.get("RANK", 0)) == 0:
-            print(f"{Path(sys.argv[0]).name}: {error}", file=sys.stderr)
-        sys.exit(2)
+        message = str(error)
+    except torch.cuda.OutOfMemoryError:
+        message = (
+            "the device is out of memory: use a smaller --batch-size, and a larger --gradient-accumulation-steps to "
+            "keep the size of the whole batch"
+        )
+    if int(os.environ.get("RANK", 0)) == 0:
+        print(f"{Path(sys.argv[0]).name}: {message}", file=sys.stderr)
+    sys.exit(2)
 
 
 def make_accelerator(args: argparse.Namespace) -> Accelerator:
@@ -69,7 +78,7 @@ def make_masking(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     plan: list[Phase],
-    snip_batches: Iterable[tuple[Tensor, Tensor]],
+    snip: Iterable[tuple[Tensor, Tensor]],
 ) -> Masking | None:
     """The masks of a sparse run, None for a dense one; schedules given in parts of the run become optimizer steps."""
     if not args.sparse:
@@ -90,6 +99,22 @@ def make_masking(
         prune_end=round(args.prune_end * run_end),
         total_steps=normal_end,
         exempt=args.exempt,
-        snip_batches=snip_batches,
+        snip_batches=snip,
         seed=args.seed,
     )
+
+
+def count_steps(images: int, batch_size: int, parts: int) -> int:
+    """Batches of an epoch; a rest too small to give every part the 2 images that batch norm needs is left out."""
+    steps, rest = divmod(images, batch_size)
+    steps += rest >= 2 * parts
+    if steps == 0:
+        raise UsageError(f"{images} training images do not fill a batch in {parts} parts: use a smaller --batch-size")
+    return steps
+
+
+def snip_batches(images: ImageSet) -> list[tuple[Tensor, Tensor]]:
+    """The first images of an epoch that no run trains on: the same on every process."""
+    order = images.epoch(seed=-1, epoch=0)
+    count = min(SNIP_IMAGES * images.num_classes, len(images))
+    return [order.batch(start, min(start + 100, count)) for start in range(0, count, 100)]

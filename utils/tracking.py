@@ -1,16 +1,20 @@
 """What a run tells while it trains: a progress bar or plain lines, metrics.csv and TensorBoard."""
 
 import csv
+import io
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-COLUMNS = ("epoch", "step", "phase", "lr", "loss", "accuracy", "valid_accuracy", "density", "grown", "dropped", "explored",
-           "images_per_second")  # fmt: skip
+from utils.files import write_whole
+
+COLUMNS = ("epoch", "step", "phase", "lr", "loss", "accuracy", "valid_accuracy", "density", "grown", "dropped",
+           "explored", "images_per_second")  # fmt: skip
 TAGS = {
     "loss": "train/loss", "accuracy": "train/accuracy", "valid_accuracy": "valid/accuracy", "lr": "opt/lr",
     "density": "sparse/density", "grown": "sparse/connections_grown", "dropped": "sparse/connections_dropped",
@@ -23,46 +27,47 @@ class Tracker:
 
     Args:
         folder: the run folder.
+        epochs: of the whole run.
         steps, step: optimizer steps of the whole run, and done already.
-        history: the rows of the epochs before a resume.
         active: is this the main process?
     """
 
-    def __init__(self, folder: Path, steps: int, step: int, history: list[dict[str, Any]], active: bool) -> None:
-        self.folder, self.steps, self.history, self.active = folder, steps, history, active
+    def __init__(self, folder: Path, epochs: int, steps: int, step: int, active: bool) -> None:
+        self.folder, self.epochs, self.steps, self.active = folder, epochs, steps, active
         self.bar = tqdm(
             total=steps, initial=step, unit="step", dynamic_ncols=True, disable=not (active and sys.stderr.isatty())
         )
         self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=step) if active else None
+        self.first, self.started = step, time.monotonic()
 
     def step(self) -> None:
         """One optimizer step is done; waits for nothing."""
         self.bar.update()
 
-    def epoch(self, row: dict[str, Any], epochs: int, sparsity: Mapping[str, float], batch_size: int) -> None:
-        """An epoch is done: `row` holds the COLUMNS that are known, `sparsity` the sparsity of each layer."""
-        self.history.append(row)
-        if not self.active or self.board is None:
+    def epoch(self, history: Sequence[Mapping[str, Any]], sparsity: Mapping[str, float]) -> None:
+        """An epoch is done: `history` has a row of COLUMNS for each, `sparsity` is that of each layer now."""
+        if self.board is None:
             return
-        with open(self.folder / "metrics.csv", "w", newline="") as file:
-            writer = csv.DictWriter(file, COLUMNS)
-            writer.writeheader()
-            writer.writerows(self.history)
+        table = io.StringIO()
+        writer = csv.DictWriter(table, COLUMNS)
+        writer.writeheader()
+        writer.writerows(history)
+        write_whole(self.folder / "metrics.csv", table.getvalue())
+        row = history[-1]
         for key, tag in TAGS.items():
-            if row.get(key) is not None:
+            if row[key] is not None:
                 self.board.add_scalar(tag, row[key], row["step"])
         for name, value in sparsity.items():
             self.board.add_scalar(f"layer_sparsity/{name}", value, row["step"])
         self.board.flush()
-        left = (self.steps - row["step"]) * batch_size / row["images_per_second"]
-        line = (
-            f"epoch {row['epoch']:3d}/{epochs}  {row['phase']:8s} lr {row['lr']:<8.4g} loss {row['loss']:.3f}  "
-            f"train {row['accuracy']:5.1f} %"
-            + (f"  valid {row['valid_accuracy']:5.1f} %" if row.get("valid_accuracy") is not None else "")
-            + (f"  density {row['density']:.3f}" if sparsity else "")
-            + f"  {row['images_per_second']:,.0f} images/s  {_duration(left)} left"
+        valid = f"  valid {row['valid_accuracy']:5.1f} %" if row["valid_accuracy"] is not None else ""
+        density = f"  density {row['density']:.3f}" if sparsity else ""
+        left = (time.monotonic() - self.started) / (row["step"] - self.first) * (self.steps - row["step"])
+        self.say(
+            f"epoch {row['epoch']:3d}/{self.epochs}  {row['phase']:8s} lr {row['lr']:<8.4g} loss {row['loss']:.3f}  "
+            f"train {row['accuracy']:5.1f} %{valid}{density}  {row['images_per_second']:,.0f} images/s  "
+            f"{_duration(left)} left"
         )
-        self.say(line)
 
     def model(self, name: str, step: int, metrics: Mapping[str, float]) -> None:
         """A model was evaluated on the test set, e.g. "ticket" or "superposed"."""

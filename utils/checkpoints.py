@@ -1,0 +1,95 @@
+"""Checkpoints: all that the next step depends on, in one folder that is complete or does not count."""
+
+import argparse
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sparselearning.errors import UsageError
+from utils.files import file_digest, read_json, write_whole
+
+KEEP = 2
+# options that may differ between the parts of an interrupted run: they change no result (how a batch is cut into
+# parts does not either, as long as its size stays the same)
+FREE = {"output_dir", "overwrite", "resume", "config", "checkpoint_minutes", "dry_run", "data_dir", "save_tickets",
+        "batch_size", "gradient_accumulation_steps"}  # fmt: skip
+
+
+def identity(args: argparse.Namespace, batch_size: int) -> dict[str, Any]:
+    """What must be equal for a checkpoint to go on; `batch_size` is that of all processes and parts together."""
+    options = {key: list(value) if isinstance(value, tuple) else value for key, value in vars(args).items()}
+    return {key: value for key, value in options.items() if key not in FREE} | {"whole_batch_size": batch_size}
+
+
+def checkpoint_path(folder: Path, step: int) -> Path:
+    return folder / "checkpoints" / f"step-{step:08d}"
+
+
+def save_checkpoint(path: Path, step: int, state: Mapping[str, Any], run: Mapping[str, Any]) -> None:
+    """Write the folder `path` whole or not at all, then remove all beside it but the newest KEEP.
+
+    A crash leaves at most a folder named .partial, which nothing reads.
+
+    Raises:
+        UsageError: the disk is full or read-only; older checkpoints are untouched.
+    """
+    partial = path.with_name(path.name + ".partial")
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        with open(partial / "state.pt", "wb") as file:
+            torch.save(dict(state), file)
+            file.flush()
+            os.fsync(file.fileno())
+        manifest = {"step": step, "run": run, "sha256": file_digest(partial / "state.pt")}
+        write_whole(partial / "manifest.json", json.dumps(manifest, indent=2) + "\n")
+        shutil.rmtree(path, ignore_errors=True)
+        partial.rename(path)
+        for old in sorted(path.parent.glob("step-????????"))[:-KEEP]:
+            shutil.rmtree(old)
+    except (OSError, RuntimeError) as error:  # torch.save reports a full disk as a RuntimeError
+        shutil.rmtree(partial, ignore_errors=True)
+        raise UsageError(
+            f"cannot write checkpoint {path}: {' '.join(str(error).split())[:200]}; older ones are untouched: make "
+            f"room and go on with --resume auto"
+        ) from error
+
+
+def load_checkpoint(path: Path, run: Mapping[str, Any]) -> dict[str, Any]:
+    """The state in a checkpoint folder, on the CPU; nothing in it is executed.
+
+    Raises:
+        UsageError: it is incomplete, damaged, or from a run with other options.
+    """
+    manifest = read_json(path / "manifest.json") if path.is_dir() else None
+    if not isinstance(manifest, dict) or not (path / "state.pt").is_file():
+        raise UsageError(f"{path} is no complete checkpoint: give another one or --resume auto")
+    if manifest.get("sha256") != file_digest(path / "state.pt"):
+        raise UsageError(f"checkpoint {path} is damaged: its content does not match its digest; use an older one")
+    saved = manifest.get("run")
+    saved = saved if isinstance(saved, dict) else {}
+    for key in sorted({*run, *saved}):
+        if run.get(key) != saved.get(key):
+            raise UsageError(
+                f"checkpoint {path} is from a run with {key} {saved.get(key)}, not {run.get(key)}: repeat its options"
+            )
+    try:
+        state = torch.load(path / "state.pt", map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever a file that is no checkpoint makes torch.load say
+        raise UsageError(f"checkpoint {path} cannot be read: {type(error).__name__}; use an older one") from error
+    if not isinstance(state, dict) or state.get("step") != manifest.get("step"):
+        raise UsageError(f"checkpoint {path} is damaged: it holds no state of step {manifest.get('step')}")
+    return state
+
+
+def find_checkpoints(folder: Path, resume: str) -> Iterator[Path]:
+    """The checkpoints to try, best first: the path given, or with "auto" the newest in the run folder and so on."""
+    if resume == "auto":
+        yield from sorted((folder / "checkpoints").glob("step-????????"), reverse=True)
+    else:
+        yield Path(resume)

@@ -1,0 +1,146 @@
+"""One run: what it is made of, how far it has come, and its checkpoints."""
+
+import argparse
+import copy
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from sparselearning.errors import UsageError
+from sparselearning.superposition import Superposition, Ticket
+from utils.checkpoints import checkpoint_path, find_checkpoints, identity, load_checkpoint, save_checkpoint
+from utils.costs import Costs
+from utils.data import ImageSet, Splits
+from utils.evaluation import evaluate, recompute_batch_norm
+from utils.setup import count_steps, make_masking, make_optimizer, make_plan, snip_batches
+
+
+class Run:
+    """One run: its model, optimizer, masks and plan, and how far it has come.
+
+    The order of the images, their augmentation, learning rates and topology updates are functions of the seed and
+    the step, so that a run can be cut at any step and goes on to the same bits.
+
+    Attributes:
+        step: optimizer steps done; `phases_done`: phases that are over, their ticket taken.
+        results: metrics on the test set of the models met so far: "normal", "tickets", "superposed", "final".
+        history: a row of metrics per epoch.
+        seconds: time spent in training steps.
+    """
+
+    def __init__(self, args: argparse.Namespace, accelerator: Accelerator, model: nn.Module, data: Splits) -> None:
+        self.args, self.accelerator, self.data = args, accelerator, data
+        self.parts = accelerator.num_processes * args.gradient_accumulation_steps  # of a batch
+        self.batch_size = args.batch_size * self.parts
+        self.steps_per_epoch = count_steps(len(data.train), self.batch_size, self.parts)
+        self.plan = make_plan(args, self.steps_per_epoch)
+
+        self.model = model.to(accelerator.device).to(memory_format=torch.channels_last)
+        self.scratch = copy.deepcopy(self.model)  # evaluates tickets, so that the trained model stays untouched
+        optimizer = make_optimizer(args, self.model, accelerator)
+        self.masking = make_masking(args, self.model, optimizer, self.plan, snip_batches(data.train))
+        self.masks: Mapping[str, Tensor] = self.masking.masks if self.masking else {}
+        self.costs = Costs(self.model, self.masking, tuple(data.train.clean_batch(0, 1)[0].shape[1:]))
+        target = self.masking.target if self.masking else 0
+        self.superposition = Superposition(self.masks, target, args.superpose, args.cima_beta)
+        if args.compile:
+            self.model.compile()
+        self.wrapped, self.optimizer = accelerator.prepare(self.model, optimizer)
+
+        self.step = self.phases_done = 0
+        self.results: dict[str, Any] = {"tickets": []}
+        self.history: list[dict[str, Any]] = []
+        self.seconds = self.images_per_second = 0.0
+        self.sums = torch.zeros(3, dtype=torch.float64, device=accelerator.device)  # Σ loss, Σ correct, images
+        self.check_masks_agree()
+
+    def check_masks_agree(self) -> None:
+        """Raises RuntimeError where the processes have different masks, which only a defect can bring about."""
+        if self.accelerator.num_processes == 1 or not self.masks:
+            return
+        layers = enumerate(self.masks.values(), 1)
+        digest = torch.stack([((mask.flatten().nonzero() + 1) * (2654435761 * i)).sum() for i, mask in layers]).sum()
+        digests = self.accelerator.gather(digest.reshape(1)).tolist()
+        if len(set(digests)) > 1:
+            raise RuntimeError(f"the masks of the processes differ at step {self.step}: {digests}")
+
+    def evaluate(self, images: ImageSet, ticket: Ticket) -> dict[str, float]:
+        """Accuracy (%), NLL and ECE of a ticket."""
+        self.scratch.load_state_dict(ticket)
+        return evaluate(self.accelerator, self.scratch, images)
+
+    def superpose(self) -> Ticket:
+        """The superposed ticket of the tickets so far, its batch-norm statistics averaged or recomputed."""
+        ticket = self.superposition.ticket()
+        if self.args.bn == "average":
+            return ticket
+        self.scratch.load_state_dict(ticket)
+        order = self.data.train.epoch(self.args.seed, self.args.epochs)  # the epoch that would come next
+        recompute_batch_norm(self.accelerator, self.scratch, order, self.batch_size)
+        return {name: tensor.clone() for name, tensor in self.scratch.state_dict().items()}
+
+    # ---- checkpoints -----------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        scaler = self.accelerator.scaler
+        return {
+            "step": self.step,
+            "phases_done": self.phases_done,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": scaler.state_dict() if scaler is not None else None,
+            "masking": self.masking.state_dict() if self.masking else None,
+            "superposition": self.superposition.state_dict(),
+            "results": self.results,
+            "history": self.history,
+            "seconds": self.seconds,
+            "cost": self.costs.steps,
+            "sums": self.sums,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Raises UsageError where the state does not fit this run."""
+        try:
+            self.model.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            if self.accelerator.scaler is not None:
+                self.accelerator.scaler.load_state_dict(state["scaler"])
+            if self.masking is not None:
+                self.masking.load_state_dict(state["masking"])
+            self.superposition.load_state_dict(state["superposition"], self.model.state_dict())
+            self.step, self.phases_done = state["step"], state["phases_done"]
+            self.results, self.history = state["results"], state["history"]
+            self.seconds, self.costs.steps = state["seconds"], state["cost"]
+            self.sums.copy_(state["sums"] if self.accelerator.is_main_process else 0 * self.sums)
+        except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
+            raise UsageError(f"it does not fit this run: {' '.join(str(error).split())[:300]}") from error
+
+    def save(self, folder: Path) -> Path:
+        """Write a checkpoint of this very step into the run folder; the processes wait for each other."""
+        path = checkpoint_path(folder, self.step)
+        if self.accelerator.is_main_process:
+            save_checkpoint(path, self.step, self.state_dict(), identity(self.args, self.batch_size))
+        self.accelerator.wait_for_everyone()
+        return path
+
+    def resume(self, folder: Path) -> str:
+        """Go on from `--resume`; returns a line that says from where.
+
+        Raises:
+            UsageError: the checkpoint named is damaged or from another run, or all of them are.
+        """
+        problem: UsageError | None = None
+        for path in find_checkpoints(folder, self.args.resume):
+            try:
+                self.load_state_dict(load_checkpoint(path, identity(self.args, self.batch_size)))
+                self.check_masks_agree()
+                return f"resumed from {path}, at step {self.step} of {self.plan[-1].end}"
+            except UsageError as error:
+                problem = UsageError(f"checkpoint {path}: {error}")
+        if problem is not None:
+            raise problem
+        return f"no checkpoint in {folder} yet: starting at step 0"
