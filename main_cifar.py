@@ -15,19 +15,20 @@ from utils.data import load_cifar
 from utils.files import save_ticket
 from utils.interruption import Interruption
 from utils.output import RunFolder
-from utils.report import describe, finish, layer_table
 from utils.run import Run
 from utils.setup import make_accelerator, one_line_errors
+from utils.summary import describe, finish, layer_table
 from utils.tracking import Tracker
 from utils.training import train
 
 
 def main() -> None:
     args = parse(CIFAR, __doc__)
-    folder = RunFolder(args)
+    accelerator, folder = make_accelerator(args), RunFolder(args)
     if folder.finished:
-        return print(f"{folder.path} holds this run, finished: nothing to resume")
-    accelerator = make_accelerator(args)
+        return accelerator.print(f"{folder.path} holds this run, finished: nothing to resume")
+    if accelerator.is_main_process:
+        folder.check(args)
     data = load_cifar(
         args.data,
         args.data_dir,
@@ -39,14 +40,16 @@ def main() -> None:
     )
     torch.manual_seed(args.seed)  # the weights; everything else draws from generators of its own
     run = Run(args, accelerator, build(args.model, data.num_classes), data)  # Algorithm 1, line 1
+    plan = describe(run)
     if args.dry_run:
-        return print(describe(run), layer_table(run), sep="\n")
-    resumed = run.resume(folder.path) if args.resume else ""
+        return accelerator.print(plan, layer_table(run), sep="\n")
+    if args.resume:
+        plan += "\n" + run.resume(folder.path)
     if accelerator.is_main_process:
         folder.claim(args)
 
     tracker = Tracker(folder.path, args.epochs, run.plan[-1].end, run.step, accelerator.is_main_process)
-    tracker.say(describe(run) + f"\n{resumed}".rstrip())
+    tracker.say(plan)
     interruption = Interruption(accelerator, args.checkpoint_minutes)
     superposition, results = run.superposition, run.results
     for phase in run.plan[run.phases_done :]:

@@ -35,22 +35,29 @@ def default_name(args: argparse.Namespace) -> str:
 class RunFolder:
     """The folder of one run.
 
-    Raises:
-        UsageError: it holds another run and neither --resume nor --overwrite says what is to become of it.
+    Attributes:
+        path: `--output-dir`, or runs/ and a name that says what is run.
+        finished: with --resume, is there nothing left to do?
     """
 
     def __init__(self, args: argparse.Namespace) -> None:
         self.path = Path(args.output_dir or Path("runs") / default_name(args))
-        used = [name for name in OWN if (self.path / name).exists()]
-        self.finished = bool(args.resume) and "summary.json" in used
-        if used and not args.overwrite and not args.resume:
-            state = "a finished" if "summary.json" in used else "an unfinished"
-            raise UsageError(
-                f"{self.path} holds {state} run: give another --output-dir, --overwrite to replace it"
-                + (" or --resume auto to go on" if "summary.json" not in used else "")
-            )
+        self.finished = bool(args.resume) and (self.path / "summary.json").exists()
+
+    def check(self, args: argparse.Namespace) -> None:
+        """Raises UsageError where the folder holds another run, and no option says what is to become of it."""
         if self.path.exists() and not self.path.is_dir():
             raise UsageError(f"{self.path} is a file: give another --output-dir")
+        if args.overwrite or args.resume or not any((self.path / name).exists() for name in OWN):
+            return
+        if (self.path / "summary.json").exists():
+            raise UsageError(
+                f"{self.path} holds a finished run: give another --output-dir, or --overwrite to replace it"
+            )
+        raise UsageError(
+            f"{self.path} holds an unfinished run: --resume auto goes on with it, --overwrite replaces it, or give "
+            f"another --output-dir"
+        )
 
     def claim(self, args: argparse.Namespace) -> None:
         """Make the folder, clear what --overwrite replaces, and record what is run and where."""
