@@ -9,6 +9,7 @@ processes or accumulation steps can share a batch and still see the same samples
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -18,6 +19,7 @@ from torch import Tensor
 from sparselearning.errors import UsageError
 from utils.sources import NUM_CLASSES, SIDE, Source, read_sources
 
+Range = tuple[int, int]  # positions start..stop-1
 PAD = 4  # zeros on every side, as torchvision's RandomCrop(32, padding=4) adds
 
 
@@ -68,6 +70,10 @@ class ImageSet:
         centre = slice(PAD, PAD + SIDE)
         return self.normalise(self.images[start:stop, centre, centre]), self.labels[start:stop]
 
+    def clean_batches(self, ranges: Iterable[Range]) -> Iterator[tuple[Tensor, Tensor]]:
+        """The clean batch of each (start, stop)."""
+        return (self.clean_batch(start, stop) for start, stop in ranges)
+
     def normalise(self, pixels: Tensor) -> Tensor:
         """Bytes (B, 32, 32, 3) to float32 (B, 3, 32, 32); NHWC seen as NCHW is channels_last, so nothing is moved."""
         x = pixels.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.channels_last)
@@ -98,6 +104,10 @@ class EpochOrder:
         columns = self.offsets[here, 1:] + torch.where(self.flips[here, None], span.flip(0), span)
         pixels = self.data.images[sample[:, None, None], rows[:, :, None], columns[:, None, :]]
         return self.data.normalise(pixels), self.data.labels[sample]
+
+    def batches(self, ranges: Iterable[Range]) -> Iterator[tuple[Tensor, Tensor]]:
+        """The batch of each (start, stop)."""
+        return (self.batch(start, stop) for start, stop in ranges)
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,8 @@
 """Evaluation on exactly the samples of a split, whatever the number of processes."""
 
-from collections.abc import Iterator
-
 import torch
 from accelerate import Accelerator
-from torch import Tensor, nn
+from torch import nn
 
 from utils.data import EpochOrder, ImageSet
 from utils.metrics import per_sample, summarise
@@ -23,9 +21,9 @@ def evaluate(accelerator: Accelerator, model: nn.Module, images: ImageSet) -> di
     model.eval()
     rows = torch.zeros(len(images), 3, dtype=torch.float64, device=accelerator.device)
     world, rank = accelerator.num_processes, accelerator.process_index
-    for start in range(rank * BATCH, len(images), world * BATCH):
-        stop = min(start + BATCH, len(images))
-        inputs, labels = images.clean_batch(start, stop)
+    starts = range(rank * BATCH, len(images), world * BATCH)
+    ranges = [(start, min(start + BATCH, len(images))) for start in starts]
+    for (start, stop), (inputs, labels) in zip(ranges, images.clean_batches(ranges), strict=True):
         with accelerator.autocast():
             logits = model(inputs)
         rows[start:stop] = per_sample(logits.float(), labels)
@@ -37,9 +35,6 @@ def evaluate(accelerator: Accelerator, model: nn.Module, images: ImageSet) -> di
 def recompute_batch_norm(accelerator: Accelerator, model: nn.Module, order: EpochOrder, batch_size: int) -> None:
     """Set the model's batch-norm statistics by one pass over an epoch of training data, equal on all processes."""
 
-    def batches() -> Iterator[Tensor]:
-        for stop in range(batch_size, len(order) + 1, batch_size):
-            yield order.batch(stop - batch_size, stop)[0]
-
+    ranges = [(stop - batch_size, stop) for stop in range(batch_size, len(order) + 1, batch_size)]
     with accelerator.autocast():
-        torch.optim.swa_utils.update_bn(batches(), model)
+        torch.optim.swa_utils.update_bn((inputs for inputs, _ in order.batches(ranges)), model)

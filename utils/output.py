@@ -51,9 +51,7 @@ class RunFolder:
         if args.overwrite or args.resume or not any((self.path / name).exists() for name in OWN):
             return
         if (self.path / "summary.json").exists():
-            raise UsageError(
-                f"{self.path} holds a finished run: give another --output-dir, or --overwrite to replace it"
-            )
+            raise UsageError(f"{self.path} holds a finished run: give another --output-dir, or --overwrite it")
         raise UsageError(
             f"{self.path} holds an unfinished run: --resume auto goes on with it, --overwrite replaces it, or give "
             f"another --output-dir"

@@ -1,18 +1,18 @@
 """The training loop: epochs of optimizer steps, to the end of a phase."""
 
 import contextlib
+import itertools
 import math
 import sys
 import time
 import zlib
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sparselearning.errors import UsageError
 from sparselearning.phases import Phase
-from utils.data import EpochOrder
 from utils.evaluation import evaluate
 from utils.interruption import Interruption
 from utils.run import Run
@@ -45,9 +45,12 @@ def _train_epoch(
     """Train to the end of the epoch or to an interruption; returns what `sums` has come to, and what poll said."""
     epoch, first = divmod(run.step, run.steps_per_epoch)
     order = run.data.train.epoch(run.args.seed, epoch)
+    positions = range(first, run.steps_per_epoch)
+    batches = order.batches(part for position in positions for part in _parts(run, len(order), position))
     save, stop, started = False, 0, time.perf_counter()
-    for position in range(first, run.steps_per_epoch):
-        _optimizer_step(run, phase, order, position)
+    for position in positions:
+        parts = list(itertools.islice(batches, run.args.gradient_accumulation_steps))
+        _optimizer_step(run, phase, parts, min(run.batch_size, len(order) - position * run.batch_size))
         tracker.step()
         save, stop = interruption.poll(run.step)
         if save:
@@ -60,19 +63,29 @@ def _train_epoch(
         raise _diverged(run)
     elapsed = time.perf_counter() - started
     run.seconds += elapsed
-    run.images_per_second = (position + 1 - first) * run.batch_size / elapsed
+    trained = min((position + 1) * run.batch_size, len(order)) - first * run.batch_size
+    run.images_per_second = trained / elapsed
     return (loss, correct, images), save, stop
 
 
-def _optimizer_step(run: Run, phase: Phase, order: EpochOrder, position: int) -> None:
-    """One step on one batch of the epoch; repeated while fp16's gradient scaler skips it, with a smaller scale."""
+def _parts(run: Run, images: int, position: int) -> list[tuple[int, int]]:
+    """What this process takes of a batch of the epoch: one of its equal parts for each accumulation step."""
+    start = position * run.batch_size
+    size = min(run.batch_size, images - start)
+    cuts = [start + size * part // run.parts for part in range(run.parts + 1)]
+    own = range(run.accelerator.process_index, run.parts, run.accelerator.num_processes)
+    return [(cuts[part], cuts[part + 1]) for part in own]
+
+
+def _optimizer_step(run: Run, phase: Phase, parts: list[tuple[Tensor, Tensor]], batch_size: int) -> None:
+    """One step on the parts of a batch; repeated while fp16's gradient scaler skips it, with a smaller scale."""
     for group in run.optimizer.param_groups:
         group["lr"] = phase.lr(run.step - phase.start)
     # dropout and its like become functions of the step too
     torch.manual_seed(zlib.crc32(repr((run.args.seed, run.step, run.accelerator.process_index)).encode()))
     dropped = run.masking.dropped if run.masking else 0
     for _ in range(MAX_SKIPS):
-        _backward(run, order, position * run.batch_size)
+        _backward(run, parts, batch_size)
         if run.args.clip_grad_norm is not None:
             _clip_gradients(run, run.args.clip_grad_norm)
         run.optimizer.step()
@@ -87,18 +100,14 @@ def _optimizer_step(run: Run, phase: Phase, order: EpochOrder, position: int) ->
         run.check_masks_agree()
 
 
-def _backward(run: Run, order: EpochOrder, start: int) -> None:
-    """The gradient of the mean loss of a batch, in equal parts: each process takes one per accumulation step."""
-    stop = min(start + run.batch_size, len(order))
-    world, rank = run.accelerator.num_processes, run.accelerator.process_index
-    for part in range(rank, run.parts, world):
-        images, labels = order.batch(*(start + (stop - start) * i // run.parts for i in (part, part + 1)))
-        last = part + world >= run.parts
-        with contextlib.nullcontext() if last else run.accelerator.no_sync(run.wrapped):
+def _backward(run: Run, parts: list[tuple[Tensor, Tensor]], batch_size: int) -> None:
+    """The gradient of the mean loss of a whole batch, of which `parts` are the share of this process."""
+    for i, (images, labels) in enumerate(parts, 1):
+        with contextlib.nullcontext() if i == len(parts) else run.accelerator.no_sync(run.wrapped):
             logits = run.wrapped(images)
             loss = F.cross_entropy(logits.float(), labels, reduction="sum")
             # DDP averages over the processes what is to be summed
-            run.accelerator.backward(loss * (world / (stop - start)))
+            run.accelerator.backward(loss * (run.accelerator.num_processes / batch_size))
         with torch.no_grad():
             correct = (logits.argmax(1) == labels).sum()
             run.sums += torch.stack((loss, correct, torch.full_like(correct, len(labels))))
