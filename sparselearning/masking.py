@@ -7,11 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from sparselearning import distributions, schedules
-from sparselearning.errors import UsageError
-from sparselearning.layers import maskable_weights, torch_optimizer, unwrap
+from sparselearning.errors import UsageError, choose
+from sparselearning.initialization import initial_masks
+from sparselearning.layers import clear_, maskable_weights, torch_optimizer, unwrap
 from sparselearning.methods import GROWTH, METHODS
-from sparselearning.selection import drop, drop_count, generator, grow, k_largest_overall, random_mask
-from sparselearning.snip import connection_sensitivity
+from sparselearning.selection import drop, drop_count, grow, k_largest_overall
 
 _MOMENTUM = 0.9  # of the dense gradient's running mean, as in SNFS
 
@@ -77,14 +77,16 @@ class Masking:
         snip_batches: Iterable[tuple[Tensor, Tensor]] | None = None,
         seed: int = 0,
     ) -> None:
-        self.method = _choose("method", method, METHODS)
+        self.method = choose("method", method, METHODS)
         self.weights = maskable_weights(unwrap(model), exempt)
         self.optimizer = torch_optimizer(optimizer, self.weights)
         self.shapes = {name: tuple(weight.shape) for name, weight in self.weights.items()}
         self.total = sum(weight.numel() for weight in self.weights.values())
         self.density = density
         self.target = distributions.total_count(self.shapes, density)
-        self.init_density = density if self.method.init_density is None else init_density or self.method.init_density
+        self.init_density = density
+        if self.method.init_density is not None:
+            self.init_density = self.method.init_density if init_density is None else init_density
         self.update_frequency = update_frequency
         self.prune_rate, self.prune_rate_decay = prune_rate, prune_rate_decay
         self.prune_start, self.prune_end = prune_start, prune_end
@@ -100,7 +102,8 @@ class Masking:
         self.dense_momentum = {
             name: torch.zeros_like(w) for name, w in self.weights.items() if self.exploration_growth == "momentum"
         }
-        self.masks = self._initial_masks(unwrap(model), sparse_init or self.method.sparse_init, snip_batches)
+        init = sparse_init or self.method.sparse_init
+        self.masks = initial_masks(unwrap(model), self.weights, init, self.init_density, seed, snip_batches)
         self.explored = {name: mask.clone() for name, mask in self.masks.items()}
         self.active = self._count_active()
         self._clear_inactive_weights()
@@ -112,10 +115,10 @@ class Masking:
             raise UsageError(f"update_frequency {self.update_frequency} is not a positive number of optimizer steps")
         if not 0 <= self.prune_rate <= 1:
             raise UsageError(f"prune_rate {self.prune_rate:g} is not in [0, 1]")
-        _choose("prune_rate_decay", self.prune_rate_decay, ("constant", "cosine", "linear"))
+        choose("prune_rate_decay", self.prune_rate_decay, ("constant", "cosine", "linear"))
         if self.prune_rate_decay != "constant" and self.total_steps is None:
             raise UsageError(f"prune_rate_decay {self.prune_rate_decay} needs total_steps, the step at which p is 0")
-        _choose("growth", self.exploration_growth, (*GROWTH, "none"))
+        choose("growth", self.exploration_growth, (*GROWTH, "none"))
         if self.growth == "none":
             raise UsageError(f"growth none would empty {self.method.title}: choose one of {', '.join(GROWTH)}")
         if self.method.init_density is None:
@@ -130,32 +133,18 @@ class Masking:
         if self.total_steps is not None:
             last_update = (self.total_steps - 1) // self.update_frequency * self.update_frequency
             if last_update < self.prune_end:
+                room = self.total_steps - 1 - self.prune_end
+                remedy = f"an update_frequency of {room} or less" if room > 0 else "an earlier prune_end"
                 raise UsageError(
                     f"{self.method.title} is due at its density at step {self.prune_end}, but its last topology update "
-                    f"is at {last_update}: use an update_frequency of {self.total_steps - 1 - self.prune_end} or less"
+                    f"is at {last_update}: use {remedy}, or a longer run"
                 )
-
-    def _initial_masks(
-        self, model: nn.Module, init: str, batches: Iterable[tuple[Tensor, Tensor]] | None
-    ) -> dict[str, Tensor]:
-        _choose("sparse_init", init, (*distributions.DISTRIBUTIONS, "snip"))
-        if init == "snip":
-            if batches is None:
-                raise UsageError("SNIP scores connections on data: give snip_batches")
-            scores = connection_sensitivity(model, list(self.weights), batches)
-            count = distributions.total_count(self.shapes, self.init_density)
-            return dict(zip(scores, k_largest_overall(list(scores.values()), count), strict=True))
-        counts = distributions.DISTRIBUTIONS[init](self.shapes, self.init_density)
-        masks = {}
-        for name, weight in self.weights.items():
-            mask = random_mask(weight.shape, counts[name], generator(self.seed, "init", name))
-            # in the memory format of its weight, so that masking is one contiguous pass
-            masks[name] = torch.zeros_like(weight, dtype=torch.bool).copy_(mask)
-        return masks
 
     # ---- the hooks -------------------------------------------------------------------------------------------------
 
-    def _before_step(self, *_: Any) -> None:
+    def _before_step(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        if getattr(optimizer, "found_inf", None) is not None:
+            raise UsageError("a fused optimizer hides which steps a gradient scaler skips: build it with fused=False")
         self._track_momentum()
         if self._exploration is not None:
             rate, growth = self._exploration
@@ -164,7 +153,7 @@ class Masking:
         if not self._update_due(self.step + 1):
             for name, weight in self.weights.items():
                 if weight.grad is not None:
-                    _clear(weight.grad, self.masks[name])
+                    clear_(weight.grad, self.masks[name])
 
     def _after_step(self, *_: Any) -> None:
         self.step += 1
@@ -188,7 +177,7 @@ class Masking:
     @torch.no_grad()
     def _clear_inactive_weights(self) -> None:
         for name, weight in self.weights.items():
-            _clear(weight, self.masks[name])
+            clear_(weight, self.masks[name])
 
     # ---- moving connections ----------------------------------------------------------------------------------------
 
@@ -222,10 +211,10 @@ class Masking:
             survivors = self.masks[name] & new_masks[name]
             self.masks[name].copy_(new_masks[name])
             self.explored[name] |= self.masks[name]
-            _clear(weight, survivors)
+            clear_(weight, survivors)
             for state in self.optimizer.state[weight].values():
                 if isinstance(state, Tensor) and state.shape == weight.shape:
-                    _clear(state, survivors)
+                    clear_(state, survivors)
 
     def _pruned_masks(self) -> dict[str, Tensor]:
         """Gradual pruning: the largest weights of all layers together, as many as the density of this step allows."""
@@ -290,15 +279,3 @@ class Masking:
         if self.method.init_density is None and self.nnz != self.target:
             raise UsageError(f"the saved masks keep {self.nnz} weights, but density {self.density:g} is {self.target}")
         self._clear_inactive_weights()
-
-
-def _clear(tensor: Tensor, mask: Tensor) -> None:
-    """Zero outside the mask, in place; a NaN or an infinity there goes too, which a product would keep."""
-    torch.where(mask, tensor, tensor.new_zeros(()), out=tensor)
-
-
-def _choose(option: str, value: str, choices: Iterable[str]) -> Any:
-    """The row of a table, or a choice itself; an unknown one is the caller's mistake."""
-    if value not in choices:
-        raise UsageError(f"{option} {value!r} is unknown: choose one of {', '.join(choices)}")
-    return choices[value] if isinstance(choices, dict) else value

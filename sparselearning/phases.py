@@ -30,15 +30,24 @@ class Phase:
     ticket: bool = False
 
 
-def normal_phase(epochs: int, steps_per_epoch: int, lr: float, drops: Sequence[float], warmup: float = 0.0) -> Phase:
+def normal_phase(
+    epochs: int,
+    steps_per_epoch: int,
+    lr: float,
+    drops: Sequence[float],
+    warmup: float = 0.0,
+    parts_of: int | None = None,
+) -> Phase:
     """Ordinary sparse training.
 
     Args:
         drops: where the learning rate falls by ×0.1, as fractions of the phase; to whole epochs, as in the paper.
         warmup: length of the linear warm-up, as a fraction of the phase; to whole epochs.
+        parts_of: the number of epochs that these are fractions of, where it is not that of the phase.
     """
-    milestones = [int(drop * epochs) * steps_per_epoch for drop in drops]
-    warmup_steps = round(warmup * epochs) * steps_per_epoch
+    whole = parts_of or epochs
+    milestones = [int(drop * whole + 1e-9) * steps_per_epoch for drop in drops]  # 0.29·100 must be 29
+    warmup_steps = round(warmup * whole) * steps_per_epoch
     return Phase("normal", 0, epochs * steps_per_epoch, lambda step: step_decay(step, lr, milestones, warmup_steps))
 
 
@@ -48,15 +57,19 @@ def cyclic_epochs(epochs: int, cycle_epochs: int, num_tickets: int | None, fract
     Raises:
         UsageError: no cycle fits, or not as many as asked for; the message says what would.
     """
-    if cycle_epochs < 1 or not 0 < (fraction or 0.1) < 1:
+    part = 0.1 if fraction is None else fraction
+    if cycle_epochs < 1 or not 0 < part < 1:
         raise UsageError("cycle_epochs must be at least 1 and ticket_fraction between 0 and 1")
-    budget = math.floor((fraction or 0.1) * epochs + 1e-9)  # 0.7·10 must be 7
+    budget = math.floor(part * epochs + 1e-9)  # 0.7·10 must be 7
     fits = budget // cycle_epochs
     if num_tickets is None:
         if fits == 0:
+            remedies = [f"cycle_epochs {budget} or less"] if budget else []
+            remedies += [f"ticket_fraction {math.ceil(100 * cycle_epochs / epochs) / 100}"] * (cycle_epochs < epochs)
+            remedies += [f"{math.ceil(cycle_epochs / part - 1e-9)} epochs or more"]
             raise UsageError(
-                f"{budget} of {epochs} epochs are for tickets, but a cycle takes {cycle_epochs}: use cycle_epochs of "
-                f"at most {max(budget, 1)}, ticket_fraction {cycle_epochs / epochs:.2g} or {10 * cycle_epochs} epochs"
+                f"{budget} of {epochs} epochs are for tickets, but a cycle takes {cycle_epochs}: "
+                f"use {', '.join(remedies)}"
             )
         return fits * cycle_epochs
     limit = fits if fraction is not None else (epochs - 1) // cycle_epochs

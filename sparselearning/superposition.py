@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sparselearning.errors import UsageError
+from sparselearning.errors import UsageError, choose
 from sparselearning.selection import k_largest_overall
 
 Ticket = dict[str, Tensor]
@@ -48,8 +48,7 @@ class Superposition:
     """
 
     def __init__(self, names: Collection[str], count: int, method: str = "cia", beta: float = 0.8) -> None:
-        if method not in AVERAGES:
-            raise UsageError(f"superpose {method!r} is unknown: choose one of {', '.join(AVERAGES)}")
+        choose("superpose", method, AVERAGES)
         if not 0 <= beta < 1:
             raise UsageError(f"cima_beta {beta:g} is not in [0, 1): it is the weight of the tickets before the newest")
         self.names, self.count, self.method, self.beta = list(names), count, method, beta

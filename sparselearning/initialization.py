@@ -1,0 +1,45 @@
+"""Which connections exist at step 0."""
+
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from sparselearning.distributions import DISTRIBUTIONS, total_count
+from sparselearning.errors import UsageError, choose
+from sparselearning.selection import generator, k_largest_overall, random_mask
+from sparselearning.snip import connection_sensitivity
+
+
+def initial_masks(
+    model: nn.Module,
+    weights: Mapping[str, Tensor],
+    init: str,
+    density: float,
+    seed: int,
+    snip_batches: Iterable[tuple[Tensor, Tensor]] | None,
+) -> dict[str, Tensor]:
+    """Bool masks by parameter name, round(density · N) entries together, equal on every process.
+
+    Args:
+        weights: the maskable weights of the model by name.
+        init: a distribution (`erk`, `er`, `uniform`), its positions drawn without replacement, or `snip`.
+        snip_batches: batches (inputs, labels) for SNIP, on the model's device.
+
+    Raises:
+        UsageError: the init is unknown, SNIP has no data, or the density leaves a layer empty.
+    """
+    choose("sparse_init", init, (*DISTRIBUTIONS, "snip"))
+    shapes = {name: weight.shape for name, weight in weights.items()}
+    if init == "snip":
+        if snip_batches is None:
+            raise UsageError("SNIP scores connections on data: give snip_batches")
+        scores = connection_sensitivity(model, list(weights), snip_batches)
+        kept = k_largest_overall(list(scores.values()), total_count(shapes, density))
+        return dict(zip(scores, kept, strict=True))
+    masks = {}
+    for name, count in DISTRIBUTIONS[init](shapes, density).items():
+        mask = random_mask(shapes[name], count, generator(seed, "init", name))
+        # in the memory format of its weight, so that masking is one contiguous pass
+        masks[name] = torch.zeros_like(weights[name], dtype=torch.bool).copy_(mask)
+    return masks

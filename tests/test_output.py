@@ -1,0 +1,119 @@
+"""Who may write into a run folder, what --overwrite takes away, and what is recorded before the first step."""
+
+import argparse
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from sparselearning.errors import UsageError
+from utils.arguments import CIFAR
+from utils.output import OWN, RunFolder, default_name
+
+
+def options(**given: object) -> argparse.Namespace:
+    return argparse.Namespace(**{**CIFAR, **given})
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A run folder that someone put notes into."""
+    path = tmp_path / "run"
+    (path / "notes").mkdir(parents=True)
+    (path / "notes" / "todo.txt").write_text("keep me")
+    return path
+
+
+def fill(path: Path, names: tuple[str, ...]) -> None:
+    for name in names:
+        if "." in name:
+            (path / name).write_text("old")
+        else:
+            (path / name).mkdir()
+            (path / name / "old").write_text("old")
+
+
+def contents(path: Path) -> dict[str, str]:
+    return {str(p.relative_to(path)): p.read_text() for p in sorted(path.rglob("*")) if p.is_file()}
+
+
+def test_the_name_tells_runs_apart():
+    sparse = {"sparse": True, "method": "granet"}
+    runs = [{}, sparse, {**sparse, "sup_tickets": True}, {**sparse, "density": 0.1}, {"seed": 1}, {"model": "resnet50"}]
+    names = [default_name(options(**run)) for run in runs]
+    assert names[2] == "cifar10-vgg16-granet-d0.05-sup-seed0" and len(set(names)) == len(names)
+    assert all(Path(name).name == name for name in names)
+
+
+def test_the_folder_is_under_runs_unless_it_is_given(tmp_path):
+    assert RunFolder(options()).path == Path("runs") / default_name(options())
+    assert RunFolder(options(output_dir=str(tmp_path / "x"))).path == tmp_path / "x"
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_a_folder_in_use_is_refused_and_left_alone(name, folder):
+    fill(folder, (name,))
+    before = contents(folder)
+    args = options(output_dir=str(folder))
+    with pytest.raises(UsageError, match="--overwrite") as refusal:
+        RunFolder(args).check(args)
+    assert ("--resume auto" in str(refusal.value)) == (name != "summary.json")
+    assert contents(folder) == before
+
+
+def test_a_folder_without_a_run_may_be_used(folder):
+    for path in (folder, folder / "deeper" / "new"):
+        args = options(output_dir=str(path))
+        RunFolder(args).check(args)
+        RunFolder(args).claim(args)
+        assert (path / "args.yaml").exists()
+    assert (folder / "notes" / "todo.txt").read_text() == "keep me"
+
+
+def test_overwrite_removes_the_old_run_and_nothing_else(folder):
+    fill(folder, OWN)
+    args = options(output_dir=str(folder), overwrite=True)
+    RunFolder(args).check(args)
+    assert (folder / "summary.json").exists()  # not before the run is known to be possible
+    RunFolder(args).claim(args)
+    assert sorted(contents(folder)) == ["args.yaml", "env.json", "notes/todo.txt"]
+    assert "old" not in contents(folder).values()
+
+
+def test_resume_goes_before_overwrite(folder):
+    fill(folder, ("checkpoints", "metrics.csv"))
+    args = options(output_dir=str(folder), overwrite=True, resume="auto")
+    RunFolder(args).check(args)
+    RunFolder(args).claim(args)
+    assert (folder / "checkpoints" / "old").exists() and (folder / "metrics.csv").exists()
+
+
+def test_a_finished_run_is_finished_only_to_resume(folder):
+    assert not RunFolder(options(output_dir=str(folder), resume="auto")).finished
+    fill(folder, ("summary.json",))
+    assert RunFolder(options(output_dir=str(folder), resume="auto")).finished
+    assert not RunFolder(options(output_dir=str(folder))).finished
+    assert not RunFolder(options(output_dir=str(folder), overwrite=True)).finished
+
+
+def test_what_is_recorded(folder):
+    args = options(output_dir=str(folder), sparse=True, density=0.1)
+    RunFolder(args).claim(args)
+    assert yaml.safe_load((folder / "args.yaml").read_text()) == {
+        **vars(args), "lr_drops": [0.5, 0.75], "exempt": [],
+    }  # fmt: skip
+    env = json.loads((folder / "env.json").read_text())
+    assert {"command", "python", "torch", "device", "processes", "threads", "commit"} <= set(env)
+
+
+def test_a_file_in_the_way(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    args = options(output_dir=str(tmp_path / "file"))
+    with pytest.raises(UsageError, match="--output-dir"):
+        RunFolder(args).check(args)
+    args = options(output_dir=str(tmp_path / "file" / "run"))
+    RunFolder(args).check(args)
+    with pytest.raises(UsageError, match="cannot write"):
+        RunFolder(args).claim(args)
+    assert (tmp_path / "file").read_text() == "mine"

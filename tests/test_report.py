@@ -1,0 +1,205 @@
+"""Tables from summaries: who belongs together, means and deviations, columns, files, and what is refused."""
+
+import copy
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from PIL import Image
+
+from utils.report import main
+
+PLAIN = {
+    "data": "cifar10", "model": "vgg16", "method": "rigl", "sup_tickets": False, "seed": 0, "epochs": 250,
+    "density": 0.05, "maskable": 100, "nnz": 5, "nnz_per_layer": {"a": 5},
+    "test": {"final": {"accuracy": 93.0, "nll": 0.25, "ece": 0.03}, "tickets": []},
+    "flops": {"train_ratio": 0.21, "test_ratio": 0.22}, "images_per_second": 1.0, "train_seconds": 1.0,
+}  # fmt: skip
+
+
+def metrics(accuracy: float, nll: float = 0.5) -> dict[str, float]:
+    return {"accuracy": accuracy, "nll": nll, "ece": 0.02}
+
+
+def sup_tickets(seed: int, superposed: float, **other: object) -> dict[str, object]:
+    test = {"normal": metrics(90.0 + seed), "tickets": [metrics(91.0 + seed), metrics(92.0 + seed)],
+            "final": metrics(92.0 + seed), "superposed": metrics(superposed, nll=0.4)}  # fmt: skip
+    return {**PLAIN, "sup_tickets": True, "seed": seed, "test": test, **other}
+
+
+def write(folder: Path, summary: object, **args: object) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "summary.json").write_text(json.dumps(summary))
+    if args:
+        (folder / "args.yaml").write_text(yaml.safe_dump(args))
+    return folder
+
+
+@pytest.fixture
+def table(capsys):
+    """Call it with a command line: returns the rows of the table, each {column: cell}."""
+
+    def read(*argv: object) -> list[dict[str, str]]:
+        main([str(word) for word in argv])
+        lines = [line.strip("| \n").split(" | ") for line in capsys.readouterr().out.splitlines()]
+        header, rule, *rows = [[cell.strip() for cell in line] for line in lines]
+        assert all(set(cell) == {"-"} for cell in rule)
+        return [dict(zip(header, row, strict=True)) for row in rows]
+
+    return read
+
+
+@pytest.fixture
+def refused(capsys):
+    """Call it with a command line that is wrong: returns the one line on stderr."""
+
+    def refuse(*argv: object) -> str:
+        with pytest.raises(SystemExit) as stop:
+            main([str(word) for word in argv])
+        err = capsys.readouterr().err
+        assert stop.value.code == 2 and err.endswith("\n") and err.count("\n") == 1
+        return err
+
+    return refuse
+
+
+def test_seeds_become_mean_and_sample_deviation(tmp_path, table):
+    for seed, accuracy in enumerate((93.0, 94.0, 96.5)):
+        write(tmp_path / f"s{seed}", sup_tickets(seed, accuracy))
+    (row,) = table(tmp_path)
+    assert row == {
+        "data": "cifar10", "model": "vgg16", "method": "RigL + Sup-tickets", "sparsity": "95 %", "epochs": "250",
+        "seeds": "3", "normal phase": "91.00 ± 1.00", "ticket 1": "92.00 ± 1.00", "ticket 2": "93.00 ± 1.00",
+        "superposed": "94.50 ± 1.80", "NLL": "0.400 ± 0.000", "ECE": "0.020 ± 0.000",  # of the superposed ticket
+        "train FLOPs": "0.21×", "test FLOPs": "0.22×",
+    }  # fmt: skip
+
+
+def test_one_run_is_just_its_numbers(tmp_path, table):
+    (row,) = table(write(tmp_path / "a", PLAIN))
+    assert row["plain run"] == "93.00" and row["NLL"] == "0.250" and row["seeds"] == "1"
+    assert not {"normal phase", "ticket 1", "superposed", "ensemble"} & set(row)  # nothing to show in these
+
+
+def test_the_final_model_of_a_run_with_tickets_is_no_plain_result(tmp_path, table):
+    write(tmp_path / "a", PLAIN)
+    write(tmp_path / "b", sup_tickets(0, 94.0))
+    plain, sup = table(tmp_path)
+    assert (plain["method"], plain["plain run"], plain["superposed"]) == ("RigL", "93.00", "")
+    assert (sup["method"], sup["plain run"], sup["superposed"]) == ("RigL + Sup-tickets", "", "94.00")
+
+
+def test_an_ensemble_is_the_model_to_use_of_a_run_that_has_one(tmp_path, table):
+    test = {"final": metrics(90.0), "tickets": [metrics(90.0)], "ensemble": metrics(95.0, nll=0.1)}
+    (row,) = table(write(tmp_path / "a", {**PLAIN, "test": test}))
+    assert row["ensemble"] == "95.00" and row["NLL"] == "0.100" and "plain run" not in row
+
+
+def test_groups_in_the_papers_order(tmp_path, table):
+    runs = [
+        {"method": "granet"}, {"method": "set"}, {"method": "set", "density": 0.1}, {"method": "static"},
+        {"method": "dense", "density": 1.0}, {"method": "set", "epochs": 100}, {"data": "cifar100"},
+    ]  # fmt: skip
+    for number, run in enumerate(runs):
+        write(tmp_path / str(number), {**PLAIN, **run})
+    rows = table(tmp_path)
+    assert [(row["data"], row["sparsity"], row["epochs"], row["method"]) for row in rows] == [
+        ("cifar10", "0 %", "250", "Dense"), ("cifar10", "90 %", "250", "SET"), ("cifar10", "95 %", "100", "SET"),
+        ("cifar10", "95 %", "250", "Static"), ("cifar10", "95 %", "250", "SET"), ("cifar10", "95 %", "250", "GraNet"),
+        ("cifar100", "95 %", "250", "RigL"),
+    ]  # fmt: skip
+
+
+def test_other_options_part_groups_and_are_shown_only_then(tmp_path, table):
+    write(tmp_path / "a", sup_tickets(0, 94.0), superpose="cia", output_dir="a", resume=None, seed=0)
+    write(tmp_path / "b", sup_tickets(1, 95.0), superpose="cia", output_dir="b", resume="auto", seed=1)
+    (row,) = table(tmp_path)
+    assert row["seeds"] == "2" and "superpose" not in row
+    write(tmp_path / "c", sup_tickets(0, 93.0), superpose="caa", output_dir="c", resume=None, seed=0)
+    assert [(row["superpose"], row["seeds"]) for row in table(tmp_path)] == [("caa", "1"), ("cia", "2")]
+
+
+def test_a_seed_twice_is_pointed_out(tmp_path, capsys):
+    write(tmp_path / "a", PLAIN)
+    write(tmp_path / "b", PLAIN)
+    main([str(tmp_path)])
+    assert "repeats seed 0" in capsys.readouterr().err
+
+
+def test_runs_are_found_in_any_way_they_are_named_and_once(tmp_path, table, monkeypatch):
+    folder = write(tmp_path / "runs" / "x" / "a", PLAIN)
+    write(tmp_path / "runs" / "b", {**PLAIN, "seed": 1})
+    (tmp_path / "runs" / "unfinished").mkdir()
+    expected = table(tmp_path / "runs")
+    assert expected[0]["seeds"] == "2"
+    assert table(folder / "summary.json", tmp_path / "runs", folder) == expected
+    monkeypatch.chdir(folder)
+    assert table("..")[0]["seeds"] == table(".")[0]["seeds"] == "1"
+
+
+def test_files(tmp_path, table):
+    for seed, accuracy in enumerate((93.0, 94.0)):
+        write(tmp_path / f"runs/s{seed}", sup_tickets(seed, accuracy))
+        write(tmp_path / f"runs/hundred{seed}", {**PLAIN, "data": "cifar100", "seed": seed})
+    names = {kind: tmp_path / f"table.{kind}" for kind in ("json", "csv", "png")}
+    table(tmp_path / "runs", "--json", names["json"], "--csv", names["csv"], "--plot", names["png"])
+    sup, plain = json.loads(names["json"].read_text())
+    assert (sup["superposed"], sup["n"], sup["density"], sup["sup_tickets"]) == (93.5, 2, 0.05, True)
+    assert sup["superposed std"] == pytest.approx(0.5**0.5) and sup["plain run"] is None
+    assert plain["plain run"] == 93 and plain["train FLOPs"] == 0.21
+    rows = list(csv.DictReader(names["csv"].open()))
+    assert [list(row) for row in rows] == [list(sup)] * 2
+    assert float(rows[0]["superposed"]) == 93.5 and rows[1]["superposed"] == ""
+    picture = Image.open(names["png"])
+    assert picture.width > 500 and len(picture.convert("RGB").getcolors(1 << 20)) > 20
+
+
+def lack(*keys: str) -> dict[str, object]:
+    summary = copy.deepcopy(sup_tickets(0, 94.0))
+    inner = summary
+    for key in keys[:-1]:
+        inner = inner[key]
+    del inner[keys[-1]]
+    return summary
+
+
+@pytest.mark.parametrize(
+    "keys", [("test",), ("flops",), ("density",), ("seed",), ("test", "superposed", "ece"), ("flops", "train_ratio")]
+)
+def test_a_summary_that_lacks_something(keys, tmp_path, refused):
+    line = refused(write(tmp_path / "a", lack(*keys)))
+    assert f"'{keys[-1]}' is missing" in line and str(tmp_path / "a") in line
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"data": "cif', "\x00", "[]", "3", '{"test": 5}'])
+def test_a_damaged_summary(text, tmp_path, refused):
+    write(tmp_path / "good", PLAIN)
+    path = write(tmp_path / "bad", PLAIN) / "summary.json"
+    path.write_text(text)
+    assert str(path.parent) in refused(tmp_path)
+
+
+@pytest.mark.parametrize("changes", [{"test": {"final": None}}, {"test": {"final": 3}}, {"density": "x"}, {"flops": 3}])
+def test_a_summary_with_wrong_entries(changes, tmp_path, refused):
+    assert "is not the folder of a finished run" in refused(write(tmp_path / "a", {**PLAIN, **changes}))
+
+
+def test_damaged_options(tmp_path, refused):
+    folder = write(tmp_path / "a", PLAIN)
+    for text in ("a: [", "just words", "- 1"):
+        (folder / "args.yaml").write_text(text)
+        assert str(folder) in refused(folder)
+
+
+def test_nothing_to_report(tmp_path, refused):
+    assert "no finished run in" in refused(tmp_path)
+    assert "no finished run in" in refused(tmp_path / "nowhere")
+    assert "RUN" in refused()
+
+
+def test_files_that_cannot_be_written(tmp_path, refused):
+    folder = write(tmp_path / "a", PLAIN)
+    for option, name in (("--json", "no/x.json"), ("--csv", "no/x.csv"), ("--plot", "no/x.png"), ("--plot", "x.what")):
+        assert "cannot write" in refused(folder, option, tmp_path / name)
