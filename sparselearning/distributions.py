@@ -43,7 +43,7 @@ def total_count(shapes: Shapes, density: float) -> int:
     if total < len(shapes):
         raise UsageError(
             f"density {density:g} keeps {total} of {maskable} weights, but each of the {len(shapes)} layers needs one: "
-            f"use a density of at least {len(shapes) / maskable:.2g}"
+            f"use a density of at least {math.ceil(1e7 * len(shapes) / maskable) / 1e7:g}"
         )
     return total
 

@@ -35,11 +35,12 @@ def initial_masks(
         if snip_batches is None:
             raise UsageError("SNIP scores connections on data: give snip_batches")
         scores = connection_sensitivity(model, list(weights), snip_batches)
-        kept = k_largest_overall(list(scores.values()), total_count(shapes, density))
-        return dict(zip(scores, kept, strict=True))
-    masks = {}
-    for name, count in DISTRIBUTIONS[init](shapes, density).items():
-        mask = random_mask(shapes[name], count, generator(seed, "init", name))
-        # in the memory format of its weight, so that masking is one contiguous pass
-        masks[name] = torch.zeros_like(weights[name], dtype=torch.bool).copy_(mask)
-    return masks
+        masks = k_largest_overall(list(scores.values()), total_count(shapes, density))
+    else:
+        counts = DISTRIBUTIONS[init](shapes, density)
+        masks = [random_mask(shapes[name], counts[name], generator(seed, "init", name)) for name in weights]
+    # in the memory format of the weights, so that masking is one contiguous pass
+    return {
+        name: torch.zeros_like(weight, dtype=torch.bool).copy_(mask)
+        for (name, weight), mask in zip(weights.items(), masks, strict=True)
+    }

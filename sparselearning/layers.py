@@ -1,23 +1,29 @@
 """Which weights of a model are masked, and who holds them."""
 
+import fnmatch
 from collections.abc import Sequence
-from fnmatch import fnmatch
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from sparselearning.errors import UsageError
 
 _MASKABLE = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-_BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+_ATTENTION = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
+_BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def unwrap(model: nn.Module) -> nn.Module:
     """The model without the wrappers of DDP and torch.compile, so that its parameters have their plain names."""
-    while isinstance(inner := getattr(model, "_orig_mod", None) or getattr(model, "module", None), nn.Module):
-        model = inner
-    return model
+    while True:
+        if isinstance(model, DistributedDataParallel | nn.DataParallel):
+            model = model.module
+        elif isinstance(compiled := getattr(model, "_orig_mod", None), nn.Module):
+            model = compiled
+        else:
+            return model
 
 
 def maskable_weights(model: nn.Module, exempt: Sequence[str] = ()) -> dict[str, nn.Parameter]:
@@ -28,14 +34,18 @@ def maskable_weights(model: nn.Module, exempt: Sequence[str] = ()) -> dict[str, 
     """
     weights: dict[str, nn.Parameter] = {}
     for prefix, module in model.named_modules():
-        # attention holds its query, key and value projections, a linear layer each, in one parameter
-        attribute = "in_proj_weight" if isinstance(module, nn.MultiheadAttention) else "weight"
-        weight = getattr(module, attribute, None)
-        if isinstance(module, (*_MASKABLE, nn.MultiheadAttention)) and isinstance(weight, nn.Parameter):
-            name = f"{prefix}.{attribute}".lstrip(".")
-            shared = any(weight is other for other in weights.values())
-            if not shared and not any(fnmatch(name, pattern) for pattern in exempt):
-                weights[name] = weight
+        # attention holds its query, key and value projections, a linear layer each, as parameters of its own
+        attributes = _ATTENTION if isinstance(module, nn.MultiheadAttention) else ("weight",)
+        for attribute in attributes if isinstance(module, (*_MASKABLE, nn.MultiheadAttention)) else ():
+            weight = getattr(module, attribute)
+            if isinstance(weight, nn.Parameter) and not any(weight is other for other in weights.values()):
+                weights[f"{prefix}.{attribute}".lstrip(".")] = weight
+    for pattern in exempt:
+        if not fnmatch.filter(weights, pattern):
+            raise UsageError(
+                f"exempt {pattern!r} names no maskable weight: the first are {', '.join(list(weights)[:3])}"
+            )
+    weights = {name: w for name, w in weights.items() if not any(fnmatch.fnmatch(name, p) for p in exempt)}
     if not weights:
         raise UsageError("the model has no convolution or linear weights left to mask")
     return weights
@@ -44,6 +54,8 @@ def maskable_weights(model: nn.Module, exempt: Sequence[str] = ()) -> dict[str, 
 def torch_optimizer(optimizer: Any, weights: dict[str, nn.Parameter]) -> torch.optim.Optimizer:
     """The torch optimizer below wrappers such as Accelerate's, checked to hold the weights themselves."""
     while not isinstance(optimizer, torch.optim.Optimizer):
+        if not hasattr(optimizer, "optimizer"):
+            raise UsageError(f"{type(optimizer).__name__} is neither a torch optimizer nor a wrapper of one")
         optimizer = optimizer.optimizer
     held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
     for name, weight in weights.items():

@@ -12,8 +12,11 @@ from sparselearning.initialization import initial_masks
 from sparselearning.layers import clear_, maskable_weights, torch_optimizer, unwrap
 from sparselearning.methods import GROWTH, METHODS
 from sparselearning.selection import drop, drop_count, grow, k_largest_overall
+from sparselearning.validation import check_arguments
 
-_MOMENTUM = 0.9  # of the dense gradient's running mean, as in SNFS
+_TENSORS = ("masks", "explored", "dense_momentum")
+_COUNTERS = ("step", "updates", "dropped", "grown", "update_end")
+_MOMENTUM = 0.9  # of the dense gradient, as in SNFS
 
 
 class Masking:
@@ -27,7 +30,9 @@ class Masking:
 
     In a step, the gradients of inactive weights are cleared before the optimizer sees them and the inactive weights
     after it, so momentum, weight decay and any optimizer leave them at zero. On a step that moves connections the
-    gradients stay dense, for growth to read. Steps that a gradient scaler skips count for nothing.
+    gradients stay dense, for growth to read. Steps that a gradient scaler skips count for nothing. A grown weight starts
+    with zero optimizer state, so with Adam, whose bias correction is long over, its first step is up to
+    (1 − β₁)/√(1 − β₂) = 3.2 learning rates. To clip gradients use `masking.clip_grad_norm_`.
 
     Args:
         model: any module; DDP and compiled ones are unwrapped. FSDP and DeepSpeed shard weights and are refused.
@@ -50,7 +55,7 @@ class Masking:
         masks: {parameter name: bool tensor of the parameter's shape}; changed in place.
         explored: likewise, every connection that was ever active (in-time over-parameterization, Liu et al. 2021).
         active: {parameter name: its number of active weights}.
-        step: optimizer steps that really happened.
+        step: optimizer steps that really happened; `updates` those of the topology, `dropped` and `grown` connections.
         update_end: no topology update at or after this step (`total_steps`).
 
     Raises:
@@ -95,9 +100,9 @@ class Masking:
         self.exploration_growth = growth or self.method.growth or "gradient"
         self.seed = seed
         self.step = 0
-        self.dropped = self.grown = 0  # connections, so far
+        self.updates = self.dropped = self.grown = 0
         self._exploration: tuple[float, str] | None = None
-        self._check()
+        check_arguments(self)
 
         self.dense_momentum = {
             name: torch.zeros_like(w) for name, w in self.weights.items() if self.exploration_growth == "momentum"
@@ -107,45 +112,34 @@ class Masking:
         self.explored = {name: mask.clone() for name, mask in self.masks.items()}
         self.active = self._count_active()
         self._clear_inactive_weights()
-        self.optimizer.register_step_pre_hook(self._before_step)
-        self.optimizer.register_step_post_hook(self._after_step)
-
-    def _check(self) -> None:
-        if self.update_frequency < 1:
-            raise UsageError(f"update_frequency {self.update_frequency} is not a positive number of optimizer steps")
-        if not 0 <= self.prune_rate <= 1:
-            raise UsageError(f"prune_rate {self.prune_rate:g} is not in [0, 1]")
-        choose("prune_rate_decay", self.prune_rate_decay, ("constant", "cosine", "linear"))
-        if self.prune_rate_decay != "constant" and self.total_steps is None:
-            raise UsageError(f"prune_rate_decay {self.prune_rate_decay} needs total_steps, the step at which p is 0")
-        choose("growth", self.exploration_growth, (*GROWTH, "none"))
-        if self.growth == "none":
-            raise UsageError(f"growth none would empty {self.method.title}: choose one of {', '.join(GROWTH)}")
-        if self.method.init_density is None:
-            return
-        if self.prune_end is None or not 0 <= self.prune_start < self.prune_end:
-            raise UsageError(
-                f"{self.method.title} prunes gradually: prune_end, the step at which the final density is reached, "
-                f"must be given and lie after prune_start"
-            )
-        if not self.density <= self.init_density <= 1:
-            raise UsageError(f"init_density {self.init_density:g} is not between density {self.density:g} and 1")
-        if self.total_steps is not None:
-            last_update = (self.total_steps - 1) // self.update_frequency * self.update_frequency
-            if last_update < self.prune_end:
-                room = self.total_steps - 1 - self.prune_end
-                remedy = f"an update_frequency of {room} or less" if room > 0 else "an earlier prune_end"
-                raise UsageError(
-                    f"{self.method.title} is due at its density at step {self.prune_end}, but its last topology update "
-                    f"is at {last_update}: use {remedy}, or a longer run"
-                )
+        self._hooks = [
+            self.optimizer.register_step_pre_hook(self._before_step),
+            self.optimizer.register_step_post_hook(self._after_step),
+        ]
 
     # ---- the hooks -------------------------------------------------------------------------------------------------
 
-    def _before_step(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
+    def _before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> Any:
         if getattr(optimizer, "found_inf", None) is not None:
             raise UsageError("a fused optimizer hides which steps a gradient scaler skips: build it with fused=False")
-        self._track_momentum()
+        closure = args[1] if len(args) > 1 else kwargs.get("closure")
+        if closure is None:
+            return self._meet_gradients()
+
+        def masked() -> Any:
+            loss = closure()
+            self._meet_gradients()
+            return loss
+
+        return (optimizer, masked), {}
+
+    @torch.no_grad()
+    def _meet_gradients(self) -> None:
+        """The gradients of a step that will happen are there, whole and unscaled, and not yet used."""
+        for name, momentum in self.dense_momentum.items():
+            gradient = self.weights[name].grad
+            if gradient is not None:
+                momentum.mul_(_MOMENTUM).add_(gradient)
         if self._exploration is not None:
             rate, growth = self._exploration
             self.update_topology(rate, growth)
@@ -168,16 +162,19 @@ class Masking:
         return moves and step % self.update_frequency == 0 and (self.update_end is None or step < self.update_end)
 
     @torch.no_grad()
-    def _track_momentum(self) -> None:
-        for name, mean in self.dense_momentum.items():
-            gradient = self.weights[name].grad
-            if gradient is not None:
-                mean.mul_(_MOMENTUM).add_(gradient)
-
-    @torch.no_grad()
     def _clear_inactive_weights(self) -> None:
         for name, weight in self.weights.items():
             clear_(weight, self.masks[name])
+
+    @torch.no_grad()
+    def clip_grad_norm_(self, parameters: Iterable[nn.Parameter], max_norm: float) -> Tensor:
+        """As `torch.nn.utils.clip_grad_norm_`, but the norm is that of the sub-network; returns it."""
+        parameters = list(parameters)
+        masks = {id(weight): self.masks[name] for name, weight in self.weights.items()}
+        gradients = [(masks.get(id(p)), p.grad) for p in parameters if p.grad is not None]
+        norm = nn.utils.get_total_norm([g if mask is None else torch.where(mask, g, 0) for mask, g in gradients])
+        nn.utils.clip_grads_with_norm_(parameters, max_norm, norm)
+        return norm
 
     # ---- moving connections ----------------------------------------------------------------------------------------
 
@@ -189,6 +186,11 @@ class Masking:
         does nothing.
         """
         growth = growth or self.exploration_growth
+        choose("growth", growth, (*GROWTH, "none"))
+        if not 0 <= rate <= 1:
+            raise UsageError(f"the rate of an exploration is a fraction of the connections, not {rate:g}")
+        if growth == "momentum" and not self.dense_momentum:
+            raise UsageError("momentum is tracked from the start or not at all: give Masking growth='momentum'")
         self._exploration = None if growth == "none" else (rate, growth)
 
     @torch.no_grad()
@@ -207,6 +209,7 @@ class Masking:
                     new_masks[name] = grow(GROWTH[growth](self, name, weight), kept, count)
                     self.dropped += count
                     self.grown += count
+        self.updates += 1
         for name, weight in self.weights.items():
             survivors = self.masks[name] & new_masks[name]
             self.masks[name].copy_(new_masks[name])
@@ -249,33 +252,40 @@ class Masking:
         """The part of all maskable weights that was ever active, R_s of in-time over-parameterization."""
         return int(torch.stack([explored.sum() for explored in self.explored.values()]).sum()) / self.total
 
+    def remove(self) -> None:
+        """Take the hooks off the optimizer; the weights stay as they are and are free from now on."""
+        for hook in self._hooks:
+            hook.remove()
+
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next step depends on and the arguments do not say."""
         return {
-            "step": self.step,
-            "dropped": self.dropped,
-            "grown": self.grown,
+            "method": self.method.title,
+            "target": self.target,
             "exploration": self._exploration,
-            "masks": self.masks,
-            "explored": self.explored,
-            "dense_momentum": self.dense_momentum,
+            **{name: getattr(self, name) for name in (*_TENSORS, *_COUNTERS)},
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore a state in place.
 
         Raises:
-            UsageError: it belongs to another model, method or density.
+            UsageError: it belongs to another model, method or density; then nothing is changed.
         """
-        for part in ("masks", "explored", "dense_momentum"):
+        if (state["method"], state["target"]) != (self.method.title, self.target):
+            raise UsageError(
+                f"the saved masks are of {state['method']} with {state['target']} weights, not of {self.method.title} "
+                f"with {self.target}"
+            )
+        for part in _TENSORS:
             own, loaded = getattr(self, part), state[part]
             if {name: t.shape for name, t in own.items()} != {name: t.shape for name, t in loaded.items()}:
-                raise UsageError(f"the saved {part} belong to another model or method")
-            for name, tensor in own.items():
-                tensor.copy_(loaded[name])
-        self.step, self._exploration = state["step"], state["exploration"]
-        self.dropped, self.grown = state["dropped"], state["grown"]
+                raise UsageError(f"the saved {part} belong to another model or kind of growth")
+        for part in _TENSORS:
+            for name, tensor in getattr(self, part).items():
+                tensor.copy_(state[part][name])
+        for name in _COUNTERS:
+            setattr(self, name, state[name])
+        self._exploration = state["exploration"]
         self.active = self._count_active()
-        if self.method.init_density is None and self.nnz != self.target:
-            raise UsageError(f"the saved masks keep {self.nnz} weights, but density {self.density:g} is {self.target}")
         self._clear_inactive_weights()

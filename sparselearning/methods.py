@@ -48,18 +48,20 @@ METHODS = {
 def gradient(masking: "Masking", name: str, weight: Tensor) -> Tensor:
     """RigL: |∂L/∂w| of the whole effective batch; the only score that needs a dense gradient."""
     if weight.grad is None:
-        raise UsageError(f"{name} has no gradient to grow by: call optimizer.step() between backward() and zero_grad()")
+        raise UsageError(
+            f"{name} has no gradient to grow by: it took no part in the loss, or zero_grad() came too early"
+        )
     return weight.grad.abs()
 
 
 def random(masking: "Masking", name: str, weight: Tensor) -> Tensor:
     """SET: every free position is equally likely. Drawn on the CPU, so that all devices and processes agree."""
-    rng = generator(masking.seed, "growth", masking.step, name)
+    rng = generator(masking.seed, "growth", masking.updates, name)
     return torch.rand(weight.shape, generator=rng).to(weight.device)
 
 
 def momentum(masking: "Masking", name: str, weight: Tensor) -> Tensor:
-    """SNFS: |running mean of the dense gradient|; the optimizer's own momentum is zero where growth looks."""
+    """SNFS: |momentum of the dense gradient|; the optimizer's own is zero where growth looks."""
     return masking.dense_momentum[name].abs()
 
 

@@ -64,8 +64,9 @@ def cyclic_epochs(epochs: int, cycle_epochs: int, num_tickets: int | None, fract
     fits = budget // cycle_epochs
     if num_tickets is None:
         if fits == 0:
+            enough = math.ceil(100 * cycle_epochs / epochs) / 100
             remedies = [f"cycle_epochs {budget} or less"] if budget else []
-            remedies += [f"ticket_fraction {math.ceil(100 * cycle_epochs / epochs) / 100}"] * (cycle_epochs < epochs)
+            remedies += [f"ticket_fraction {enough}"] if enough < 1 else []
             remedies += [f"{math.ceil(cycle_epochs / part - 1e-9)} epochs or more"]
             raise UsageError(
                 f"{budget} of {epochs} epochs are for tickets, but a cycle takes {cycle_epochs}: "

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-_HIGHEST_KEY = torch.iinfo(torch.int32).max
+_FIRST_CHOICE = torch.iinfo(torch.int32).max
 _DIGITS = (20, 10, 0)  # shifts; digits of 11 bits, overlapping by one that the digit before has settled
 _DIGIT_MASK = (1 << 11) - 1
 
@@ -35,9 +35,9 @@ def random_mask(shape: Sequence[int], k: int, rng: torch.Generator) -> Tensor:
 def _sort_keys(scores: Tensor, among: Tensor | None) -> Tensor:
     """Flat int32 keys in the order of the scores; 0 marks what must not be selected.
 
-    The bits of non-negative floats, read as integers, have the order of the floats.
+    The bits of non-negative floats, read as integers, have the order of the floats; NaN comes out on top.
     """
-    keys = scores.float().flatten().view(torch.int32) + 1
+    keys = scores.float().flatten().view(torch.int32).clamp(max=_FIRST_CHOICE - 2) + 1
     return keys if among is None else keys.mul_(among.flatten())
 
 
@@ -105,7 +105,7 @@ def k_largest_overall(scores: Sequence[Tensor], k: int, among: Sequence[Tensor] 
     masks: Sequence[Tensor | None] = among if among is not None else [None] * len(scores)
     keys = [_sort_keys(s, m) for s, m in zip(scores, masks, strict=True)]
     for layer in keys:
-        layer[layer.argmax()] = _HIGHEST_KEY  # argmax gives the first maximum
+        layer[layer.argmax()] = _FIRST_CHOICE  # argmax gives the first maximum
     return [mask.view(s.shape) for mask, s in zip(_k_largest(keys, k), scores, strict=True)]
 
 

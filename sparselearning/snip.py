@@ -13,7 +13,7 @@ def connection_sensitivity(
 ) -> dict[str, Tensor]:
     """|w · ∂L/∂w| of the named weights, L the cross-entropy summed over the batches.
 
-    Works on a copy: the model keeps its weights, its gradients and its batch-norm statistics.
+    Works on a copy: the model keeps its weights, gradients and batch-norm statistics, and training its random numbers.
 
     Args:
         model: maps inputs (B, …) to logits (B, classes).
@@ -21,12 +21,11 @@ def connection_sensitivity(
         batches: pairs of inputs (B, …) and labels (B,) on the model's device; the same on every process.
     """
     scratch = copy.deepcopy(model).train()
-    scratch.zero_grad()
-    for inputs, labels in batches:
-        F.cross_entropy(scratch(inputs), labels, reduction="sum").backward()
-    weights = dict(scratch.named_parameters())
+    weights = {name: scratch.get_parameter(name) for name in names}
+    devices = {weight.device for weight in weights.values() if weight.is_cuda}
+    with torch.random.fork_rng(devices):
+        torch.manual_seed(0)  # dropout, the same on every process
+        for inputs, labels in batches:
+            F.cross_entropy(scratch(inputs), labels, reduction="sum").backward()
     with torch.no_grad():
-        return {
-            name: torch.zeros_like(w) if w.grad is None else (w * w.grad).abs()
-            for name, w in ((name, weights[name]) for name in names)
-        }
+        return {name: torch.zeros_like(w) if w.grad is None else (w * w.grad).abs() for name, w in weights.items()}

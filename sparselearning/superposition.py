@@ -11,9 +11,11 @@ import torch
 from torch import Tensor
 
 from sparselearning.errors import UsageError, choose
+from sparselearning.layers import clear_
 from sparselearning.selection import k_largest_overall
 
 Ticket = dict[str, Tensor]
+_SETTINGS = ("names", "count", "method", "beta")
 
 
 def take_ticket(state: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> Ticket:
@@ -32,9 +34,9 @@ def take_ticket(state: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> Tic
 def _mark(weight: Tensor, mask: Tensor) -> None:
     """Keep active weights that are exactly zero (grown, never reached by a gradient) visible as connections.
 
-    They get the smallest normal number, 1e-38 in single precision, which adds nothing to any output.
+    They get a number that adds nothing to any output, yet is far from underflow when it is averaged.
     """
-    weight.masked_fill_(mask & (weight == 0), torch.finfo(weight.dtype).tiny)
+    weight.masked_fill_(mask & (weight == 0), 2.0**-24 if weight.dtype == torch.float16 else 2.0**-100)
 
 
 class Superposition:
@@ -74,30 +76,32 @@ class Superposition:
     def ticket(self) -> Ticket:
         """The superposed ticket: the average, pruned by global magnitude to exactly `count` maskable weights.
 
-        The average itself stays unpruned, so that it is the mean of the tickets as §3.2.2 defines it.
+        The average itself stays unpruned, so that it is the mean of the tickets as §3.2.2 defines it; Algorithm 1, to
+        the letter, would feed the pruned one back into Eq. 4.
         """
-        ticket = dict(self.average)
+        ticket = {name: tensor.clone() for name, tensor in self.average.items()}
         if self.names:
             kept = k_largest_overall([ticket[name].abs() for name in self.names], self.count)
             for name, mask in zip(self.names, kept, strict=True):
-                ticket[name] = torch.where(mask, ticket[name], 0)
+                clear_(ticket[name], mask)
                 _mark(ticket[name], mask)
         return ticket
 
     def state_dict(self) -> dict[str, Any]:
-        return {"tickets": self.tickets, "average": self.average, "activations": self.activations}
+        return {name: getattr(self, name) for name in (*_SETTINGS, "tickets", "average", "activations")}
 
     def load_state_dict(self, state: dict[str, Any], like: Mapping[str, Tensor]) -> None:
         """Restore a state for a model whose state dict is `like`, on its devices.
 
         Raises:
-            UsageError: the tickets averaged are of another model.
+            UsageError: it is of another model or another averaging.
         """
-        for part in (state["average"], state["activations"]):
-            if any(name not in like or tensor.shape != like[name].shape for name, tensor in part.items()):
-                raise UsageError("the saved average is of another model")
-        if state["tickets"] and state["average"].keys() != like.keys():
-            raise UsageError("the saved average is incomplete")
+        if any(state[name] != getattr(self, name) for name in _SETTINGS):
+            raise UsageError("the saved average is of other weights or by another method")
+        for part, names in (("average", like), ("activations", self.names if self.method == "caa" else ())):
+            shapes = {name: tensor.shape for name, tensor in state[part].items()}
+            if shapes != ({name: like[name].shape for name in names} if state["tickets"] else {}):
+                raise UsageError(f"the saved {part} are of another model")
         self.tickets = state["tickets"]
         self.average = {name: tensor.to(like[name].device) for name, tensor in state["average"].items()}
         self.activations = {name: tensor.to(like[name].device) for name, tensor in state["activations"].items()}
