@@ -29,10 +29,9 @@ class Masking:
             optimizer.zero_grad()
 
     In a step, the gradients of inactive weights are cleared before the optimizer sees them and the inactive weights
-    after it, so momentum, weight decay and any optimizer leave them at zero. On a step that moves connections the
-    gradients stay dense, for growth to read. Steps that a gradient scaler skips count for nothing. A grown weight starts
-    with zero optimizer state, so with Adam, whose bias correction is long over, its first step is up to
-    (1 − β₁)/√(1 − β₂) = 3.2 learning rates. To clip gradients use `masking.clip_grad_norm_`.
+    after it, so momentum, weight decay and any optimizer leave them at zero; on a step that moves connections they
+    stay dense, for growth to read. Steps that a gradient scaler skips count for nothing. A grown weight starts with
+    zero optimizer state, so Adam's first step for it is up to (1 − β₁)/√(1 − β₂) = 3.2 learning rates long.
 
     Args:
         model: any module; DDP and compiled ones are unwrapped. FSDP and DeepSpeed shard weights and are refused.

@@ -24,9 +24,15 @@ def take_ticket(state: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> Tic
     Args:
         state: `model.state_dict()`, weights zero outside the masks.
         masks: {parameter name: bool mask of its shape}; empty for a dense model.
+
+    Raises:
+        UsageError: a masked weight stands in the state dict under two names.
     """
     ticket = {name: tensor.detach().clone(memory_format=torch.contiguous_format) for name, tensor in state.items()}
     for name, mask in masks.items():
+        twins = [twin for twin in state if twin != name and state[twin].data_ptr() == state[name].data_ptr()]
+        if twins:
+            raise UsageError(f"{name} is tied to {twins[0]}: tickets of models with tied weights are not supported")
         _mark(ticket[name], mask)
     return ticket
 
@@ -101,7 +107,7 @@ class Superposition:
         for part, names in (("average", like), ("activations", self.names if self.method == "caa" else ())):
             shapes = {name: tensor.shape for name, tensor in state[part].items()}
             if shapes != ({name: like[name].shape for name in names} if state["tickets"] else {}):
-                raise UsageError(f"the saved {part} are of another model")
+                raise UsageError(f"the saved {part} is of another model")
         self.tickets = state["tickets"]
         self.average = {name: tensor.to(like[name].device) for name, tensor in state["average"].items()}
         self.activations = {name: tensor.to(like[name].device) for name, tensor in state["activations"].items()}

@@ -36,6 +36,6 @@ def check_arguments(masking: "Masking") -> None:
             room = masking.total_steps - 1 - masking.prune_end
             remedy = f"an update_frequency of {room} or less" if room > 0 else "an earlier prune_end"
             raise UsageError(
-                f"{masking.method.title} is due at its density at step {masking.prune_end}, but its last topology update "
-                f"is at {last_update}: use {remedy}, or a longer run"
+                f"{masking.method.title} is due at its density at step {masking.prune_end}, but its last topology "
+                f"update is at {last_update}: use {remedy}, or a longer run"
             )
