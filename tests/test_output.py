@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from sparselearning.errors import UsageError
-from utils.arguments import CIFAR
+from utils.options import CIFAR
 from utils.output import OWN, RunFolder, default_name
 
 

@@ -22,10 +22,11 @@ from tqdm import tqdm
 
 from models import MODELS, build
 from sparselearning import METHODS, Masking, Superposition, take_ticket
-from utils.arguments import CIFAR, Help, Parser
+from utils.arguments import Help, Parser
 from utils.data import PAD, ImageSet
+from utils.errors import one_line_errors
+from utils.options import CIFAR
 from utils.output import PACKAGES, environment
-from utils.setup import one_line_errors
 from utils.sources import SIDE
 
 IMAGES, CLASSES = 10_000, 10

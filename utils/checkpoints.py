@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from sparselearning.errors import UsageError
+from utils.arguments import effective
 from utils.files import file_digest, read_json, write_whole
 
 KEEP = 2
@@ -22,8 +23,7 @@ FREE = {"output_dir", "overwrite", "resume", "config", "checkpoint_minutes", "dr
 
 def identity(args: argparse.Namespace, batch_size: int) -> dict[str, Any]:
     """What must be equal for a checkpoint to go on; `batch_size` is that of all processes and parts together."""
-    options = {key: list(value) if isinstance(value, tuple) else value for key, value in vars(args).items()}
-    return {key: value for key, value in options.items() if key not in FREE} | {"whole_batch_size": batch_size}
+    return {key: value for key, value in effective(args).items() if key not in FREE} | {"whole_batch_size": batch_size}
 
 
 def checkpoint_path(folder: Path, step: int) -> Path:

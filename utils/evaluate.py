@@ -22,10 +22,10 @@ from sparselearning.errors import UsageError
 from sparselearning.layers import maskable_weights
 from utils.arguments import Help, Parser
 from utils.data import ImageSet, load_cifar
+from utils.errors import one_line_errors
 from utils.evaluation import BATCH
 from utils.files import load_ticket, write_whole
 from utils.metrics import per_sample, summarise
-from utils.setup import one_line_errors
 
 
 def option(args: Namespace, path: Path, name: str) -> str:

@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,8 @@ import torch
 import yaml
 
 from sparselearning.errors import UsageError
+from utils.arguments import effective
+from utils.checkpoints import FREE
 
 PACKAGES = ("torch", "torchvision", "accelerate", "datasets", "safetensors", "numpy")
 OWN = ("args.yaml", "env.json", "metrics.csv", "summary.json", "ticket.safetensors", "tensorboard", "checkpoints",
@@ -37,25 +38,41 @@ class RunFolder:
 
     Attributes:
         path: `--output-dir`, or runs/ and a name that says what is run.
-        finished: with --resume, is there nothing left to do?
+        finished: does it hold a finished run?
     """
 
     def __init__(self, args: argparse.Namespace) -> None:
         self.path = Path(args.output_dir or Path("runs") / default_name(args))
-        self.finished = bool(args.resume) and (self.path / "summary.json").exists()
+        self.finished = (self.path / "summary.json").exists()
 
     def check(self, args: argparse.Namespace) -> None:
         """Raises UsageError where the folder holds another run, and no option says what is to become of it."""
         if self.path.exists() and not self.path.is_dir():
             raise UsageError(f"{self.path} is a file: give another --output-dir")
+        if args.resume and self.finished:
+            self._check_same(args)
         if args.overwrite or args.resume or not any((self.path / name).exists() for name in OWN):
             return
-        if (self.path / "summary.json").exists():
+        if self.finished:
             raise UsageError(f"{self.path} holds a finished run: give another --output-dir, or --overwrite it")
         raise UsageError(
             f"{self.path} holds an unfinished run: --resume auto goes on with it, --overwrite replaces it, or give "
             f"another --output-dir"
         )
+
+    def _check_same(self, args: argparse.Namespace) -> None:
+        """Raises UsageError where the finished run is not the one that the options ask for."""
+        try:
+            saved = yaml.safe_load((self.path / "args.yaml").read_text())
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            raise UsageError(f"{self.path / 'args.yaml'} cannot be read: give another --output-dir") from error
+        asked = effective(args)
+        for name in sorted({*asked, *saved} - FREE):
+            if asked.get(name) != saved.get(name):
+                raise UsageError(
+                    f"{self.path} holds a finished run with {name} {saved.get(name)}, not {asked.get(name)}: give "
+                    f"another --output-dir"
+                )
 
     def claim(self, args: argparse.Namespace) -> None:
         """Make the folder, clear what --overwrite replaces, and record what is run and where."""
@@ -65,7 +82,7 @@ class RunFolder:
                 for name in OWN:
                     target = self.path / name
                     shutil.rmtree(target) if target.is_dir() else target.unlink(missing_ok=True)
-            (self.path / "args.yaml").write_text(yaml.safe_dump(_plain(vars(args)), sort_keys=True))
+            (self.path / "args.yaml").write_text(yaml.safe_dump(effective(args)))
             (self.path / "env.json").write_text(json.dumps(environment(), indent=2) + "\n")
         except OSError as error:
             raise UsageError(f"cannot write into {self.path}: {error.strerror}; give another --output-dir") from error
@@ -94,7 +111,3 @@ def _commit() -> str | None:
         ).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None
-
-
-def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}

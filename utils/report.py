@@ -20,9 +20,9 @@ from sparselearning.errors import UsageError
 from sparselearning.methods import METHODS
 from utils.arguments import Help, Parser
 from utils.checkpoints import FREE
+from utils.errors import one_line_errors
 from utils.files import read_json, write_whole
 from utils.plots import ACCENT, FAINT, INK, plt
-from utils.setup import one_line_errors
 
 ABOUT = {"data": str, "model": str, "density": float, "epochs": int, "method": str, "sup_tickets": bool}
 SHARED = {"seed", *FREE} - {"batch_size", "gradient_accumulation_steps"}  # options that make no row of their own

@@ -2,6 +2,7 @@
 
 import argparse
 import copy
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from sparselearning.errors import UsageError
 from sparselearning.superposition import Superposition, Ticket
 from utils.checkpoints import checkpoint_path, find_checkpoints, identity, load_checkpoint, save_checkpoint
 from utils.costs import Costs
-from utils.data import ImageSet, Splits
+from utils.data import Splits
 from utils.evaluation import evaluate, recompute_batch_norm
 from utils.setup import count_steps, make_masking, make_optimizer, make_plan, snip_batches
 
@@ -29,7 +30,7 @@ class Run:
         step: optimizer steps done; `phases_done`: phases that are over, their ticket taken.
         results: metrics on the test set of the models met so far: "normal", "tickets", "superposed", "final".
         history: a row of metrics per epoch.
-        seconds: time spent in training steps.
+        seconds: time spent in training steps; `data_wait`: the part of the last epoch's that went by without data.
     """
 
     def __init__(self, args: argparse.Namespace, accelerator: Accelerator, model: nn.Module, data: Splits) -> None:
@@ -37,7 +38,7 @@ class Run:
         self.parts = accelerator.num_processes * args.gradient_accumulation_steps  # of a batch
         self.batch_size = args.batch_size * self.parts
         self.steps_per_epoch = count_steps(len(data.train), self.batch_size, self.parts)
-        self.plan = make_plan(args, self.steps_per_epoch)
+        self.plan = make_plan(args, self.steps_per_epoch, self.batch_size)
 
         self.model = model.to(accelerator.device).to(memory_format=torch.channels_last)
         self.scratch = copy.deepcopy(self.model)  # evaluates tickets, so that the trained model stays untouched
@@ -54,7 +55,7 @@ class Run:
         self.step = self.phases_done = 0
         self.results: dict[str, Any] = {"tickets": []}
         self.history: list[dict[str, Any]] = []
-        self.seconds = self.images_per_second = 0.0
+        self.seconds = self.images_per_second = self.data_wait = 0.0
         self.sums = torch.zeros(3, dtype=torch.float64, device=accelerator.device)  # Σ loss, Σ correct, images
         self.check_masks_agree()
 
@@ -68,10 +69,24 @@ class Run:
         if len(set(digests)) > 1:
             raise RuntimeError(f"the masks of the processes differ at step {self.step}: {digests}")
 
-    def evaluate(self, images: ImageSet, ticket: Ticket) -> dict[str, float]:
-        """Accuracy (%), NLL and ECE of a ticket."""
+    def evaluate(self, ticket: Ticket) -> dict[str, float]:
+        """Accuracy (%), NLL and ECE of a ticket on the test images.
+
+        Raises:
+            UsageError: the network has diverged.
+        """
         self.scratch.load_state_dict(ticket)
-        return evaluate(self.accelerator, self.scratch, images)
+        metrics = evaluate(self.accelerator, self.scratch, self.data.test)
+        if not math.isfinite(metrics["nll"]):
+            raise self.diverged()
+        return metrics
+
+    def diverged(self) -> UsageError:
+        rate = self.optimizer.param_groups[0]["lr"]
+        return UsageError(
+            f"the loss became NaN or infinite by step {self.step} at learning rate {rate:g}: use a smaller --lr, "
+            f"--clip-grad-norm 1, or --mixed-precision bf16 instead of fp16"
+        )
 
     def superpose(self) -> Ticket:
         """The superposed ticket of the tickets so far, its batch-norm statistics averaged or recomputed."""

@@ -1,12 +1,9 @@
 """From the command line to the objects of a run: accelerator, optimizer, plan and masking."""
 
 import argparse
-import contextlib
 import math
-import os
-import sys
 from collections.abc import Iterable, Iterator
-from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -19,25 +16,9 @@ from sparselearning.phases import Phase, cyclic_epochs, normal_phase, sup_ticket
 from utils.data import ImageSet
 
 SNIP_IMAGES = 10  # per class, as SNIP's authors use
-UPDATES = 20  # topology updates of a run too short for ΔT = 1000
-
-
-@contextlib.contextmanager
-def one_line_errors() -> Iterator[None]:
-    """The user's mistakes end the program with one line on stderr and status 2, without a traceback."""
-    try:
-        yield
-        return
-    except UsageError as error:
-        message = str(error)
-    except torch.cuda.OutOfMemoryError:
-        message = (
-            "the device is out of memory: use a smaller --batch-size, and a larger --gradient-accumulation-steps to "
-            "keep the size of the whole batch"
-        )
-    if int(os.environ.get("RANK", 0)) == 0:
-        print(f"{Path(sys.argv[0]).name}: {message}", file=sys.stderr)
-    sys.exit(2)
+UPDATES = 20  # topology updates of a run too short for the recipe's ΔT
+SCALE = 128  # images in a batch at which --scale-lr leaves the learning rates as they are
+NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
 
 def make_accelerator(args: argparse.Namespace) -> Accelerator:
@@ -58,19 +39,27 @@ def make_accelerator(args: argparse.Namespace) -> Accelerator:
 def make_optimizer(args: argparse.Namespace, model: nn.Module, accelerator: Accelerator) -> torch.optim.SGD:
     # a fused step hides from Masking whether the gradient scaler of fp16 skipped it
     fused = accelerator.device.type == "cuda" and accelerator.mixed_precision != "fp16"
-    return torch.optim.SGD(
-        model.parameters(), lr=args.lr, momentum=args.momentum, weight_decay=args.weight_decay, fused=fused
+    groups: list[dict[str, Any]] = [{"params": list(model.parameters())}]
+    if args.norm_weight_decay is not None:
+        norms = {id(p) for module in model.modules() if isinstance(module, NORMS) for p in module.parameters()}
+        groups = [{"params": [p for p in model.parameters() if id(p) not in norms]}]
+        groups.append({"params": [p for p in model.parameters() if id(p) in norms]})
+        groups[1]["weight_decay"] = args.norm_weight_decay
+    return torch.optim.SGD(groups, lr=args.lr, momentum=args.momentum, weight_decay=args.weight_decay, fused=fused)
+
+
+def make_plan(args: argparse.Namespace, steps_per_epoch: int, batch_size: int) -> list[Phase]:
+    """The phases of the run; their lengths are whole epochs. `batch_size` is that of all processes together."""
+    scale = batch_size / SCALE if args.scale_lr else 1.0
+    cyclic = 0
+    if args.sup_tickets:
+        cyclic = cyclic_epochs(args.epochs, args.cycle_epochs, args.num_tickets, args.ticket_fraction)
+    whole = args.epochs if args.lr_parts == "run" else None
+    normal = normal_phase(
+        args.epochs - cyclic, steps_per_epoch, scale * args.lr, args.lr_drops, args.warmup, parts_of=whole
     )
-
-
-def make_plan(args: argparse.Namespace, steps_per_epoch: int) -> list[Phase]:
-    """The phases of the run; their lengths are whole epochs."""
-    if not args.sup_tickets:
-        return [normal_phase(args.epochs, steps_per_epoch, args.lr, args.lr_drops)]
-    cyclic = cyclic_epochs(args.epochs, args.cycle_epochs, args.num_tickets, args.ticket_fraction)
-    normal = normal_phase(args.epochs - cyclic, steps_per_epoch, args.lr, args.lr_drops)
-    cycle_steps = args.cycle_epochs * steps_per_epoch
-    return sup_tickets(normal, cyclic // args.cycle_epochs, cycle_steps, args.lr_low, args.lr_high, args.explore_rate)
+    cycles, cycle_steps = cyclic // args.cycle_epochs, args.cycle_epochs * steps_per_epoch
+    return sup_tickets(normal, cycles, cycle_steps, scale * args.lr_low, scale * args.lr_high, args.explore_rate)
 
 
 def make_masking(
@@ -92,7 +81,9 @@ def make_masking(
         init_density=args.init_density,
         sparse_init=args.sparse_init,
         # rounded up, so that the last update is followed by a whole interval of training
-        update_frequency=args.update_frequency or min(1000, math.ceil(normal_end / UPDATES)),
+        update_frequency=min(args.update_limit, math.ceil(normal_end / UPDATES))
+        if args.update_frequency is None
+        else args.update_frequency,
         prune_rate=args.prune_rate,
         prune_rate_decay=args.prune_rate_decay,
         growth=args.growth,
@@ -113,8 +104,8 @@ def count_steps(images: int, batch_size: int, parts: int) -> int:
     return steps
 
 
-def snip_batches(images: ImageSet) -> list[tuple[Tensor, Tensor]]:
-    """The first images of an epoch that no run trains on: the same on every process."""
+def snip_batches(images: ImageSet) -> Iterator[tuple[Tensor, Tensor]]:
+    """The first images of an epoch that no run trains on: the same on every process, and only loaded if used."""
     order = images.epoch(seed=-1, epoch=0)
     count = min(SNIP_IMAGES * images.num_classes, len(images))
-    return [order.batch(start, min(start + 100, count)) for start in range(0, count, 100)]
+    return order.batches((start, min(start + 100, count)) for start in range(0, count, 100))

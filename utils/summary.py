@@ -12,8 +12,6 @@ from utils.files import save_ticket, write_whole
 from utils.plots import draw_learning_curve, draw_sparsity
 from utils.run import Run
 
-ABOUT = ("data", "model", "method", "sup_tickets", "density", "seed", "epochs")  # in the header of a ticket
-
 
 def describe(run: Run) -> str:
     """The plan of a run before it starts: model, connections, cost and phases."""
@@ -47,18 +45,12 @@ def layer_table(run: Run) -> str:
 
 def summarise_run(run: Run, ticket: Ticket) -> dict[str, Any]:
     """The content of summary.json, counted from the ticket itself."""
-    args, masks = run.args, run.masks
+    masks = run.masks
     names = list(masks) or list(maskable_weights(run.model))
     nnz = {name: int(ticket[name].count_nonzero()) for name in names}
     densities = {name: nnz[name] / ticket[name].numel() for name in masks}
     return {
-        "data": args.data,
-        "model": args.model,
-        "method": args.method if args.sparse else "dense",
-        "sup_tickets": args.sup_tickets,
-        "seed": args.seed,
-        "epochs": args.epochs,
-        "density": args.density if args.sparse else 1.0,
+        **header(run),
         "maskable": sum(ticket[name].numel() for name in names),
         "nnz": sum(nnz.values()),
         "nnz_per_layer": nnz,
@@ -73,10 +65,33 @@ def summarise_run(run: Run, ticket: Ticket) -> dict[str, Any]:
     }
 
 
+def header(run: Run) -> dict[str, Any]:
+    """What a ticket file says of itself."""
+    args = run.args
+    return {
+        "data": args.data,
+        "model": args.model,
+        "method": args.method if args.sparse else "dense",
+        "sup_tickets": args.sup_tickets,
+        "seed": args.seed,
+        "epochs": args.epochs,
+        "density": args.density if args.sparse else 1.0,
+    }
+
+
+def save_member(run: Run, folder: Path, phase: Phase, ticket: Ticket) -> None:
+    """Keep the ticket of a cycle, and with --include-normal the model before the first, in the folder `tickets`."""
+    if run.accelerator.is_main_process and (phase.ticket or run.args.include_normal):
+        name = f"ticket-{len(run.results['tickets'])}" if phase.ticket else phase.name
+        save_ticket(folder / f"tickets/{name}.safetensors", ticket, header(run) | {"phase": phase.name})
+
+
 def finish(run: Run, folder: Path, ticket: Ticket) -> str:
     """Save the ticket to use, the pictures and the summary; returns the closing table."""
     summary = summarise_run(run, ticket)
-    save_ticket(folder / "ticket.safetensors", ticket, {key: summary[key] for key in ABOUT})
+    if not run.accelerator.is_main_process:
+        return ""
+    save_ticket(folder / "ticket.safetensors", ticket, header(run))
     draw_learning_curve(folder / "learning_curve.png", run.history, run.plan, run.results)
     if run.masks:
         densities = {name: summary["nnz_per_layer"][name] / mask.numel() for name, mask in run.masks.items()}

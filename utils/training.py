@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sparselearning.errors import UsageError
 from sparselearning.phases import Phase
 from utils.evaluation import evaluate
 from utils.interruption import Interruption
 from utils.run import Run
 from utils.tracking import Tracker
 
+SLOW = 0.1  # of an epoch spent waiting for data is worth a line in the log
 MAX_SKIPS = 50  # of fp16's gradient scaler in a row: 2⁵⁰ is beyond any scale it starts from
 
 
@@ -47,9 +47,11 @@ def _train_epoch(
     order = run.data.train.epoch(run.args.seed, epoch)
     positions = range(first, run.steps_per_epoch)
     batches = order.batches(part for position in positions for part in _parts(run, len(order), position))
-    save, stop, started = False, 0, time.perf_counter()
+    save, stop, waited, started = False, 0, 0.0, time.perf_counter()
     for position in positions:
+        asked = time.perf_counter()
         parts = list(itertools.islice(batches, run.args.gradient_accumulation_steps))
+        waited += time.perf_counter() - asked
         _optimizer_step(run, phase, parts, min(run.batch_size, len(order) - position * run.batch_size))
         tracker.step()
         save, stop = interruption.poll(run.step)
@@ -60,11 +62,11 @@ def _train_epoch(
     if not run.accelerator.is_main_process:
         run.sums.zero_()
     if not math.isfinite(loss):
-        raise _diverged(run)
+        raise run.diverged()
     elapsed = time.perf_counter() - started
     run.seconds += elapsed
     trained = min((position + 1) * run.batch_size, len(order)) - first * run.batch_size
-    run.images_per_second = trained / elapsed
+    run.images_per_second, run.data_wait = trained / elapsed, waited / elapsed
     return (loss, correct, images), save, stop
 
 
@@ -93,7 +95,7 @@ def _optimizer_step(run: Run, phase: Phase, parts: list[tuple[Tensor, Tensor]], 
         if not run.optimizer.step_was_skipped:
             break
     else:
-        raise _diverged(run)
+        raise run.diverged()
     run.step += 1
     run.costs.add_step()
     if run.masking is not None and run.masking.dropped != dropped:
@@ -105,7 +107,7 @@ def _backward(run: Run, parts: list[tuple[Tensor, Tensor]], batch_size: int) -> 
     for i, (images, labels) in enumerate(parts, 1):
         with contextlib.nullcontext() if i == len(parts) else run.accelerator.no_sync(run.wrapped):
             logits = run.wrapped(images)
-            loss = F.cross_entropy(logits.float(), labels, reduction="sum")
+            loss = F.cross_entropy(logits.float(), labels, reduction="sum", label_smoothing=run.args.label_smoothing)
             # DDP averages over the processes what is to be summed
             run.accelerator.backward(loss * (run.accelerator.num_processes / batch_size))
         with torch.no_grad():
@@ -113,14 +115,11 @@ def _backward(run: Run, parts: list[tuple[Tensor, Tensor]], batch_size: int) -> 
             run.sums += torch.stack((loss, correct, torch.full_like(correct, len(labels))))
 
 
-@torch.no_grad()
 def _clip_gradients(run: Run, max_norm: float) -> None:
     """Scale the gradients down to a norm that sees only the connections that exist."""
     run.accelerator.unscale_gradients(run.optimizer)
-    gradients = {name: p.grad for name, p in run.model.named_parameters() if p.grad is not None}
-    seen = [torch.where(run.masks[name], g, 0) if name in run.masks else g for name, g in gradients.items()]
-    norm = nn.utils.get_total_norm(seen)
-    nn.utils.clip_grads_with_norm_(run.model.parameters(), max_norm, norm)
+    clip = run.masking.clip_grad_norm_ if run.masking else nn.utils.clip_grad_norm_
+    clip(run.model.parameters(), max_norm)
 
 
 def _finish_epoch(run: Run, phase: Phase, tracker: Tracker, totals: tuple[float, float, float]) -> None:
@@ -143,11 +142,7 @@ def _finish_epoch(run: Run, phase: Phase, tracker: Tracker, totals: tuple[float,
     }
     run.history.append(row)
     tracker.epoch(run.history, {name: 1 - density for name, density in run.costs.densities().items()})
-
-
-def _diverged(run: Run) -> UsageError:
-    rate = run.optimizer.param_groups[0]["lr"]
-    return UsageError(
-        f"the loss became NaN or infinite by step {run.step} at learning rate {rate:g}: use a smaller --lr, "
-        f"--clip-grad-norm 1, or --mixed-precision bf16 instead of fp16"
-    )
+    if tracker.board is not None:
+        tracker.board.add_scalar("speed/data_wait", run.data_wait, run.step)
+    if run.data_wait > SLOW:
+        tracker.say(f"           {100 * run.data_wait:.0f} % of this epoch went by waiting for data")

@@ -1,0 +1,43 @@
+"""Sparse training with tickets on ImageNet, or any folder of photographs (Yin et al., Sup-tickets, UAI 2022).
+
+python main_imagenet.py --data-dir IMAGENET --sparse --method granet --density 0.1 --sup-tickets      Table 3
+python main_imagenet.py --data-dir IMAGENET --eval-only --ticket runs/NAME/ticket.safetensors
+accelerate launch main_imagenet.py --batch-size 256 --scale-lr --mixed-precision bf16 ...             several GPUs
+"""
+
+from pathlib import Path
+
+import torch
+
+from main_cifar import algorithm_1
+from models.classifiers import build
+from utils.arguments import parse
+from utils.errors import one_line_errors
+from utils.evaluation import evaluate
+from utils.files import load_ticket
+from utils.options import IMAGENET
+from utils.photos import load_photos
+from utils.run import Run
+from utils.session import begin, open_folder
+from utils.setup import make_accelerator
+
+
+def main() -> None:
+    args = parse(IMAGENET, __doc__)
+    args.data = args.data or (Path(args.data_dir).resolve().name if args.data_dir else "ILSVRC/imagenet-1k")
+    accelerator = make_accelerator(args)
+    folder = None if args.eval_only else open_folder(args, accelerator)
+    data = load_photos(args, accelerator.device)
+    torch.manual_seed(args.seed)  # the weights; everything else draws from generators of its own
+    model = build(args.model, data.num_classes, args.image_size)
+    if folder is None:
+        model.load_state_dict(load_ticket(Path(args.ticket), model.state_dict()))
+        metrics = evaluate(accelerator, model.to(accelerator.device).to(memory_format=torch.channels_last), data.test)
+        return accelerator.print(", ".join(f"{name} {value:.4f}" for name, value in metrics.items()))
+    run = Run(args, accelerator, model, data)  # Algorithm 1, line 1
+    algorithm_1(run, begin(run, folder))
+
+
+if __name__ == "__main__":
+    with one_line_errors():
+        main()

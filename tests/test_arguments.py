@@ -1,0 +1,220 @@
+"""The command line: what is there, what it defaults to, where a config file stands, and what is refused in one line."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from utils.arguments import build_parser, parse
+from utils.options import CIFAR, GROUPS
+
+INTERFACE = """
+    data data-dir limit-train limit-test model epochs batch-size lr momentum weight-decay seed
+    sparse method density init-density sparse-init update-frequency prune-rate prune-rate-decay growth
+    sup-tickets cycle-epochs ticket-fraction num-tickets explore-rate lr-low lr-high superpose cima-beta bn save-tickets
+    mixed-precision gradient-accumulation-steps compile config output-dir overwrite resume dry-run
+"""
+CHOICES = {
+    "method": "static snip set rigl granet gmp",
+    "sparse-init": "erk er uniform snip",
+    "prune-rate-decay": "constant cosine linear",
+    "growth": "gradient random momentum",
+    "superpose": "cia caa cima",
+    "bn": "average recompute",
+    "mixed-precision": "no bf16 fp16",
+}
+SUP = ["--sparse", "--sup-tickets"]
+
+
+def parsed(*argv: str) -> dict[str, object]:
+    return vars(parse(CIFAR, "", argv))
+
+
+@pytest.fixture
+def refused(capsys):
+    """Call it with a command line that is wrong: returns the one line on stderr."""
+
+    def refuse(*argv: str) -> str:
+        with pytest.raises(SystemExit) as stop:
+            parse(CIFAR, "", argv)
+        out, err = capsys.readouterr()
+        assert stop.value.code == 2 and out == ""
+        assert err.endswith("\n") and err.count("\n") == 1 and "Traceback" not in err
+        return err
+
+    return refuse
+
+
+@pytest.fixture
+def config(tmp_path):
+    """Call it with the options, or the text, of a config file: returns the command line that reads it."""
+
+    def write(content: dict[str, object] | str) -> list[str]:
+        path = tmp_path / "config.yaml"
+        path.write_text(content if isinstance(content, str) else yaml.safe_dump(content))
+        return ["--config", str(path)]
+
+    return write
+
+
+# ---- what is there -------------------------------------------------------------------------------------------------
+
+
+def test_defaults_are_the_papers_recipe():
+    args = parsed()
+    expected = {
+        "data": "cifar10", "model": "vgg16", "epochs": 250, "batch_size": 128, "lr": 0.1, "lr_drops": (0.5, 0.75),
+        "momentum": 0.9, "weight_decay": 5e-4, "seed": 0, "sparse": False, "method": "rigl", "density": 0.05,
+        "prune_rate": 0.5, "prune_rate_decay": "constant", "sup_tickets": False, "cycle_epochs": 8, "lr_low": 0.001,
+        "lr_high": 0.005, "explore_rate": 0.5, "superpose": "cia", "cima_beta": 0.8, "bn": "average",
+    }  # fmt: skip
+    assert {name: args[name] for name in expected} == expected
+
+
+def test_every_option_of_the_interface_exists():
+    assert set(INTERFACE.split()) <= {name.replace("_", "-") for _, _, options in GROUPS for name in options}
+
+
+def test_every_option_has_a_default():
+    assert {name for _, _, options in GROUPS for name in options} == set(CIFAR)
+
+
+@pytest.mark.parametrize("name", CHOICES)
+def test_choices_of_the_interface(name, refused):
+    for value in CHOICES[name].split():
+        assert parsed(*SUP, f"--{name}", value)[name.replace("-", "_")] == value
+    assert f"--{name}" in refused(*SUP, f"--{name}", "nonsense")
+
+
+def test_help_shows_groups_and_defaults(capsys):
+    with pytest.raises(SystemExit) as stop:
+        parse(CIFAR, "What it does.", ["--help"])
+    text = capsys.readouterr().out
+    assert stop.value.code == 0 and "What it does." in text
+    positions = [text.index(f"\n{title}:") for title, _, _ in GROUPS]
+    assert positions == sorted(positions)
+    for action in build_parser(CIFAR, "")._actions:
+        default = CIFAR.get(action.dest)
+        if default not in (None, False, ()):
+            shown = " ".join(map(str, default)) if isinstance(default, tuple) else default
+            assert action.help.endswith(f"({shown})")
+
+
+# ---- the config file -----------------------------------------------------------------------------------------------
+
+
+def test_config_sets_any_option_and_the_command_line_goes_before(config):
+    options = {"data": "digits", "epochs": 20, "lr": 0.02, "lr-drops": [0.3, 0.6], "sparse": True, "density": 0.1,
+               "method": "set", "exempt": ["fc*"], "compile": False, "data_dir": None}  # fmt: skip
+    words = "--data digits --epochs 20 --lr .02 --lr-drops .3 .6 --sparse --density .1 --method set --exempt fc*"
+    file = config(options)
+    assert parsed(*file) == {**parsed(*words.split()), "config": file[1]}
+    given = parsed(*file, "--epochs", "30", "--lr-drops", "0.5")
+    assert given == {**parsed(*file), "epochs": 30, "lr_drops": [0.5]}
+    assert parsed("--epochs", "30", *file)["epochs"] == 30  # wherever --config stands
+
+
+def test_numbers_may_be_written_as_yaml_reads_them(config):
+    assert parsed(*config("lr: 1e-2\nweight_decay: 5.0e-4\nseed: 7"))["lr"] == 0.01  # YAML 1.1 takes 1e-2 for a string
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("denisty: 0.1", "did you mean density?"),
+        ("batchsize: 4", "did you mean batch_size?"),
+        ("zzz: 1", "unknown key 'zzz'"),
+        ("1: 2", "unknown key 1"),
+        ("config: other.yaml", "unknown key"),
+        ("epochs: many", "--epochs"),
+        ("epochs: 2.5", "--epochs"),
+        ("epochs: {a: 1}", "--epochs"),
+        ("epochs: [1, 2]", "2"),
+        ("lr: true", "--lr"),
+        ("sparse: 5", "5"),
+        ("sparse: true\nmethod: best", "--method"),
+        ("sparse: true\ndensity: 0", "--density"),
+        ("density: 0.1", "--sparse"),
+        ("- epochs", "not a mapping"),
+        ("just words", "not a mapping"),
+        ("epochs: [", "cannot be read"),
+    ],
+)
+def test_a_wrong_config_is_refused(content, says, config, refused):
+    assert says in refused(*config(content))
+
+
+def test_an_empty_config_changes_nothing(config):
+    file = config("")
+    assert parsed(*file) == {**parsed(), "config": file[1]}
+
+
+def test_a_config_that_is_not_there(refused, tmp_path):
+    assert "cannot be read" in refused("--config", str(tmp_path / "none.yaml"))
+    assert "cannot be read" in refused("--config", str(tmp_path))
+
+
+# ---- what is refused -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["--method set", "--density 0.1", "--init-density 0.5", "--sparse-init er", "--update-frequency 10",
+     "--prune-rate 0.3", "--prune-rate-decay cosine", "--growth random", "--sup-tickets"],
+)  # fmt: skip
+def test_sparse_options_need_sparse(words, refused):
+    option = words.split()[0]
+    assert f"{option} does nothing without --sparse: add --sparse" in refused(*words.split())
+    assert parsed("--sparse", *words.split())
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["--cycle-epochs 4", "--ticket-fraction 0.2", "--num-tickets 2", "--explore-rate 0.3", "--lr-low 0.01",
+     "--lr-high 0.02", "--superpose caa", "--bn recompute", "--include-normal", "--save-tickets"],
+)  # fmt: skip
+def test_ticket_options_need_sup_tickets(words, refused):
+    option = words.split()[0]
+    assert f"{option} does nothing without --sup-tickets" in refused("--sparse", *words.split())
+    assert parsed(*SUP, *words.split())
+
+
+def test_beta_needs_cima(refused):
+    assert "--superpose cima" in refused(*SUP, "--cima-beta", "0.5")
+    assert parsed(*SUP, "--superpose", "cima", "--cima-beta", "0.5")["cima_beta"] == 0.5
+
+
+@pytest.mark.parametrize("density", ["0", "-0.1", "1.0001", "5", "nan", "inf"])
+def test_density_lies_between_0_and_1(density, refused):
+    assert "is not in (0, 1]" in refused("--sparse", "--density", density)
+
+
+def test_a_network_may_be_kept_whole():
+    assert parsed("--sparse", "--density", "1")["density"] == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("--epoch 3", "--epoch"),  # options are not abbreviated: a later one could change what they mean
+        ("--over", "--over"),
+        ("--denisty 0.1", "--denisty"),
+        ("stray", "stray"),
+        ("--epochs", "--epochs"),
+        ("--epochs 0", "--epochs 0"),
+        ("--epochs ten", "--epochs"),
+        ("--batch-size -4", "--batch-size -4"),
+        ("--gradient-accumulation-steps 0", "--gradient-accumulation-steps 0"),
+        ("--lr 0", "--lr 0"),
+        ("--valid-fraction 1", "--valid-fraction 1"),
+        ("--sparse --sup-tickets --explore-rate 2", "--explore-rate 2"),
+        ("--sparse --sup-tickets --lr-high -1", "--lr-high -1"),
+    ],
+)
+def test_a_wrong_command_line_is_refused(words, says, refused):
+    assert says in refused(*words.split())
+
+
+def test_the_program_is_named(monkeypatch, refused):
+    monkeypatch.setattr("sys.argv", [str(Path("somewhere") / "main_cifar.py")])
+    assert refused("--nonsense").startswith("main_cifar.py: ")

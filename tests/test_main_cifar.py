@@ -1,0 +1,336 @@
+"""Runs from the command line to the run folder, on a few digits; and what ends in one line and status 2."""
+
+import csv
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from accelerate.state import AcceleratorState, GradientState
+from PIL import Image
+from safetensors.torch import load_file
+from torch import Tensor
+
+import main_cifar
+from models import build
+from sparselearning.layers import maskable_weights
+from utils.data import load_cifar
+from utils.evaluate import predict
+from utils.metrics import per_sample, summarise
+from utils.setup import one_line_errors
+
+TEST, DENSITY = 20, 0.1
+DATA = f"--data digits --model resnet20 --limit-train 16 --limit-test {TEST} --batch-size 8"
+SPARSE = f"{DATA} --epochs 5 --sparse --density {DENSITY}"  # 2 steps per epoch
+TICKETS = "--sup-tickets --cycle-epochs 1 --num-tickets 2 --save-tickets"
+RUNS = {  # every method, every average and both ways to get batch-norm statistics
+    "dense": f"{DATA} --epochs 2",
+    "static": f"{SPARSE} {TICKETS} --method static --bn recompute",
+    "snip": f"{SPARSE} {TICKETS} --method snip",
+    "set": f"{SPARSE} {TICKETS} --method set --superpose caa",
+    "rigl": f"{SPARSE} {TICKETS} --method rigl --superpose cima --cima-beta 0.7",
+    "granet": f"{SPARSE} {TICKETS} --method granet --seed 3",
+    "gmp": f"{SPARSE} {TICKETS} --method gmp --bn recompute",
+    "plain": f"{SPARSE} --method rigl --valid-fraction 0.25",
+    "normal too": f"{SPARSE} --sup-tickets --cycle-epochs 1 --num-tickets 1 --include-normal --save-tickets",
+}
+SUP = [name for name in RUNS if name not in ("dense", "plain")]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def as_it_was():
+    """A run takes over signals, and its Accelerator stays for the next one."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+    AcceleratorState._reset_state()
+    GradientState._reset_state()
+
+
+def main(*words: str) -> int:
+    """The script in this process; returns its exit status."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", ["main_cifar.py", *words])
+        try:
+            with one_line_errors():
+                main_cifar.main()
+        except SystemExit as stop:
+            return stop.code
+    return 0
+
+
+class Finished:
+    """What a run has left in its folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.args = yaml.safe_load((folder / "args.yaml").read_text())
+        self.summary = json.loads((folder / "summary.json").read_text())
+        self.ticket = load_file(folder / "ticket.safetensors")
+        self.tickets = [load_file(path) for path in sorted(folder.glob("tickets/*"))]
+        self.masked = list(maskable_weights(build("resnet20", 10)))
+
+    def metrics(self, ticket: dict[str, Tensor]) -> dict[str, float]:
+        model = build("resnet20", 10)
+        model.load_state_dict(ticket)
+        test = load_cifar("digits", None, "cpu", limit_test=TEST).test
+        return summarise(per_sample(predict(model, test), test.labels))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """Call it with a name of RUNS: returns the finished run, trained once."""
+    done: dict[str, Finished] = {}
+
+    def run(name: str) -> Finished:
+        if name not in done:
+            folder = tmp_path_factory.mktemp("runs") / name
+            assert main(*RUNS[name].split(), "--output-dir", str(folder)) == 0
+            done[name] = Finished(folder)
+        return done[name]
+
+    return run
+
+
+# ---- the run folder ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_the_run_folder(name, finished):
+    run = finished(name)
+    names = {path.name for path in run.folder.iterdir()}
+    files = {"args.yaml", "env.json", "metrics.csv", "summary.json", "ticket.safetensors", "learning_curve.png"}
+    files |= {"tickets"} if name in SUP else set()
+    files |= {"sparsity_per_layer.png"} if name != "dense" else set()
+    assert names == files | {"tensorboard", "checkpoints"}  # and nothing half written
+    assert list(run.folder.glob("tensorboard/events*")) and list(run.folder.glob("checkpoints/step-*/manifest.json"))
+    assert {"torch", "device", "threads", "commit"} <= set(json.loads((run.folder / "env.json").read_text()))
+    rows = list(csv.DictReader((run.folder / "metrics.csv").open()))
+    assert [int(row["epoch"]) for row in rows] == list(range(1, run.args["epochs"] + 1))
+    phases = ["normal"] * (run.args["epochs"] - len(run.tickets)) + [f"cycle {i + 1}" for i in range(len(run.tickets))]
+    assert [row["phase"] for row in rows] == phases
+    assert all(bool(row["valid_accuracy"]) == (name == "plain") for row in rows)
+    for path in run.folder.glob("*.png"):
+        assert Image.open(path).width > 500
+
+
+def same_types(value: Any, like: Any) -> bool:
+    if isinstance(like, dict):
+        return isinstance(value, dict) and all(same_types(value.get(key), item) for key, item in like.items())
+    return type(value) is type(like)
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_the_summary_holds_numbers(name, finished):
+    run, number = finished(name), {"accuracy": 0.0, "nll": 0.0, "ece": 0.0}
+    summary, test = run.summary, run.summary["test"]
+    sup = {"normal": number, "superposed": number} if name in SUP else {}
+    like = {
+        "data": "", "model": "", "method": "", "sup_tickets": True, "seed": 0, "epochs": 0, "density": 0.0,
+        "maskable": 0, "nnz": 0, "nnz_per_layer": dict.fromkeys(run.masked, 0), "test": {"final": number, **sup},
+        "flops": {"train_ratio": 0.0, "test_ratio": 0.0}, "images_per_second": 0.0, "train_seconds": 0.0,
+    }  # fmt: skip
+    assert same_types(summary, like)
+    assert all(same_types(ticket, number) for ticket in test["tickets"])
+    assert set(test) == {"final", "tickets", *sup} and len(test["tickets"]) == len(run.tickets)
+    assert summary["method"] == (run.args["method"] if run.args["sparse"] else "dense")
+    assert summary["sup_tickets"] == (name in SUP) and summary["seed"] == run.args["seed"]
+    flops = summary["flops"]
+    assert set(flops.values()) == {1} if name == "dense" else all(0 < ratio < 1 for ratio in flops.values())
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_the_weights_counted(name, finished):
+    """In the summary, in the ticket and in every saved one: exactly the density."""
+    run = finished(name)
+    total = sum(run.ticket[weight].numel() for weight in run.masked)
+    count = round(run.summary["density"] * total)
+    assert (run.summary["maskable"], run.summary["nnz"]) == (total, count)
+    assert run.summary["nnz_per_layer"] == {weight: int(run.ticket[weight].count_nonzero()) for weight in run.masked}
+    for ticket in (run.ticket, *run.tickets):
+        assert sum(int(ticket[weight].count_nonzero()) for weight in run.masked) == count
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_the_ticket_gives_the_metrics_of_the_summary(name, finished):
+    run = finished(name)
+    test = run.summary["test"]
+    use = test["superposed"] if name in SUP else test["final"]
+    assert run.metrics(run.ticket) == pytest.approx(use, rel=1e-3, abs=1e-3)
+    for ticket, metrics in zip(run.tickets, test["tickets"], strict=True):
+        assert run.metrics(ticket) == pytest.approx(metrics, rel=1e-3, abs=1e-3)
+    if name in SUP:
+        assert test["final"] == test["tickets"][-1]
+
+
+# ---- the superposition, by hand ------------------------------------------------------------------------------------
+
+
+def average(tickets: list[dict[str, Tensor]], name: str, superpose: str, beta: float) -> Tensor:
+    stack = torch.stack([ticket[name].double() for ticket in tickets])
+    if superpose == "caa" and name in maskable_weights(build("resnet20", 10)):
+        return stack.sum(0) / (stack != 0).sum(0).clamp(min=1)
+    if superpose == "cima":
+        first, second = stack
+        return beta * first + (1 - beta) * second
+    return stack.mean(0)
+
+
+@pytest.mark.parametrize("name", SUP)
+def test_the_superposed_ticket_is_the_pruned_average_of_the_tickets(name, finished):
+    run = finished(name)
+    tickets = run.tickets
+    if name == "normal too":  # that model is not among them, but was in the checkpoint at the end of its phase
+        normal = min(run.folder.glob("checkpoints/step-*"))
+        tickets = [torch.load(normal / "state.pt", weights_only=True)["model"], *tickets]
+    assert len(tickets) == 2 and any((tickets[0][w] != 0).ne(tickets[1][w] != 0).any() for w in run.masked)
+    averages = {key: average(tickets, key, run.args["superpose"], run.args["cima_beta"]) for key in run.ticket}
+    magnitudes = torch.cat([averages[weight].abs().flatten() for weight in run.masked])
+    threshold = magnitudes.topk(run.summary["nnz"]).values[-1]
+    for key, found in run.ticket.items():
+        expected = averages[key]
+        if key in run.masked:
+            expected = torch.where(expected.abs() >= threshold, expected, 0)
+        same = torch.allclose(found.double(), expected, rtol=1e-4, atol=1e-7)
+        if run.args["bn"] == "recompute" and "running" in key:
+            assert not same and found.isfinite().all(), key
+        elif "batches" not in key:  # a counter
+            assert same, key
+
+
+def test_seeds_and_methods_make_different_networks(finished):
+    first = [finished(name).ticket["classifier.weight"] for name in ("static", "snip", "set", "rigl", "granet", "gmp")]
+    assert all(not torch.equal(a, b) for i, a in enumerate(first) for b in first[:i])
+
+
+# ---- before and after ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """An empty working directory, into which a run without --output-dir would write."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() if path.is_file() else b"" for path in sorted(folder.rglob("*"))}
+
+
+@pytest.fixture
+def refused(here, capsys):
+    """Call it with a command line that is wrong: returns the one line on stderr."""
+
+    def refuse(*words: str) -> str:
+        before = contents(here)
+        capsys.readouterr()
+        status, (_, err) = main(*words), capsys.readouterr()
+        assert status == 2, err
+        assert err.endswith("\n") and err.count("\n") == 1 and err.startswith("main_cifar.py: ")
+        assert contents(here) == before  # nothing written
+        return err
+
+    return refuse
+
+
+def test_a_dry_run_prints_the_plan_and_writes_nothing(here, capsys):
+    assert main(*RUNS["granet"].split(), "--dry-run") == 0
+    out = capsys.readouterr().out
+    for word in ("GraNet", "cycle 2", "ends in a ticket", "GFLOPs", "stages.2.2.conv2.weight", "maskable weights"):
+        assert word in out
+    assert contents(here) == {}
+
+
+def test_a_finished_run_is_not_trained_again(finished, capsys):
+    run = finished("plain")
+    before = contents(run.folder)
+    assert main(*RUNS["plain"].split(), "--output-dir", str(run.folder), "--resume", "auto") == 0
+    assert "nothing to resume" in capsys.readouterr().out and contents(run.folder) == before
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (f"{SPARSE} --denisty 0.2", "--denisty"),
+        (f"{DATA} --sparse --density 0", "(0, 1]"),
+        (f"{DATA} --sparse --density 1.5", "(0, 1]"),
+        (f"{DATA} --density 0.1", "--sparse"),
+        (f"{SPARSE} --superpose caa", "--sup-tickets"),
+        (f"{SPARSE} --method lottery", "--method"),
+        ("--data digits --model lenet", "vgg16"),
+        ("--data mnist", "cifar10"),
+        ("--data digits --data-dir .", "--data-dir"),
+        ("--data digits --limit-test 0", "the first 0"),
+        ("--data cifar10 --data-dir nowhere", "nowhere"),
+        (f"{DATA} --epochs 2 --resume nowhere", "nowhere"),
+        (f"{DATA} --epochs 2 --limit-train 1", "--batch-size"),
+    ],
+)
+def test_a_wrong_command_line(words, says, refused):
+    assert says in refused(*words.split())
+
+
+def test_a_wrong_config(here, refused):
+    (here / "config.yaml").write_text("data: digits\ndenisty: 0.1\n")
+    assert "did you mean density" in refused("--config", "config.yaml")
+
+
+@pytest.mark.parametrize("words", ["--epochs 20", "--epochs 50 --ticket-fraction 0.1", "--epochs 20 --cycle-epochs 5"])
+def test_cycles_that_do_not_fit_and_what_would(words, refused, capsys):
+    command = [*SPARSE.split(), "--sup-tickets", *words.split()]
+    line = refused(*command)
+    cycle, fraction, epochs = re.search(r"at most (\d+), ticket_fraction ([\d.]+) or (\d+) epochs", line).groups()
+    for remedy in (["--cycle-epochs", cycle], ["--ticket-fraction", fraction], ["--epochs", epochs]):
+        assert main(*command, *remedy, "--dry-run") == 0
+        assert "ends in a ticket" in capsys.readouterr().out
+
+
+def test_tickets_that_do_not_fit_and_what_would(refused, capsys):
+    command = [*SPARSE.split(), "--epochs", "20", "--sup-tickets"]
+    line = refused(*command, "--num-tickets", "3")
+    (most,) = re.search(r"room for 1 to (\d+) tickets", line).groups()
+    assert main(*command, "--num-tickets", most, "--dry-run") == 0
+    assert f"cycle {most} " in capsys.readouterr().out
+    assert f"room for 1 to {most}" in refused(*command, "--num-tickets", str(int(most) + 1))
+    assert f"room for 1 to {most}" in refused(*command, "--num-tickets", "0")
+
+
+def test_data_folders_that_hold_no_data(here, refused):
+    folder = here / "data"
+    folder.mkdir()
+    assert f"{folder} holds no copy of cifar10" in refused("--data-dir", str(folder))
+    (folder / "train-00000-of-00001.parquet").write_text("not a table")
+    assert "train-00000-of-00001.parquet" in refused("--data-dir", str(folder))
+
+
+def test_labels_that_do_not_fit(here, refused):
+    for split in ("train", "test"):
+        for label in range(11):
+            (here / f"data/{split}/class{label:02d}").mkdir(parents=True)
+            Image.new("RGB", (32, 32)).save(here / f"data/{split}/class{label:02d}/0.png")
+    assert "has 11 classes, not 10" in refused("--data", "cifar10", "--data-dir", "data")
+
+
+@pytest.mark.parametrize(("file", "remedy"), [("summary.json", "--overwrite"), ("metrics.csv", "--resume auto")])
+def test_an_output_folder_in_use(file, remedy, here, refused):
+    (here / "used").mkdir()
+    (here / "used" / file).write_text("a run")
+    assert remedy in refused(*RUNS["plain"].split(), "--output-dir", "used")
+
+
+def test_without_network_a_process_ends_in_one_line_too(here):
+    command = [sys.executable, Path(main_cifar.__file__), "--output-dir", "run"]
+    home = here.parent / f"{here.name}-home"
+    offline = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(home), "OMP_NUM_THREADS": "1"}
+    ended = subprocess.run(command, cwd=here, env=offline, capture_output=True, text=True, timeout=120)
+    assert (ended.returncode, ended.stdout, ended.stderr.count("\n")) == (2, "", 1)
+    assert ended.stderr.startswith("main_cifar.py: ") and "--data-dir" in ended.stderr
+    assert contents(here) == {}

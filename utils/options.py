@@ -1,0 +1,149 @@
+"""The table of options: groups with their help, what they may be, and the recipes of the papers as defaults."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from sparselearning.distributions import DISTRIBUTIONS
+from sparselearning.methods import GROWTH, METHODS
+from sparselearning.superposition import AVERAGES
+
+SPARSE = (
+    "method", "density", "init_density", "sparse_init", "update_frequency", "prune_rate", "prune_rate_decay", "growth",
+    "prune_end", "exempt", "sup_tickets", "update_limit",
+)  # fmt: skip
+SUP_TICKETS = (
+    "cycle_epochs", "ticket_fraction", "num_tickets", "explore_rate", "lr_low", "lr_high", "superpose", "cima_beta",
+    "bn", "include_normal", "save_tickets",
+)  # fmt: skip
+
+
+GRADUAL = [name for name, method in METHODS.items() if method.init_density is not None]
+GRADUAL_OPTIONS = ("init_density", "prune_end")
+# NaN fits nowhere: every comparison with it is false
+RANGES: tuple[tuple[Sequence[str], Callable[[float], bool], str], ...] = (
+    (("epochs", "batch_size", "gradient_accumulation_steps", "update_frequency", "update_limit", "cycle_epochs",
+      "num_tickets", "limit_train", "limit_test"), lambda v: v >= 1, "a positive number"),
+    (("lr", "lr_low", "lr_high", "clip_grad_norm", "checkpoint_minutes"), lambda v: 0 < v < math.inf,
+     "a positive number"),
+    (("weight_decay", "norm_weight_decay"), lambda v: 0 <= v < math.inf, "zero or a positive number"),
+    (("momentum", "valid_fraction", "label_smoothing", "warmup", "cima_beta"), lambda v: 0 <= v < 1, "in [0, 1)"),
+    (("lr_drops", "ticket_fraction"), lambda v: 0 < v < 1, "in (0, 1)"),
+    (("prune_rate", "explore_rate"), lambda v: 0 <= v <= 1, "in [0, 1]"),
+    (("density", "init_density", "prune_end"), lambda v: 0 < v <= 1, "in (0, 1]"),
+    (("seed",), lambda v: 0 <= v < 2**63, "between 0 and 2^63"),
+)  # fmt: skip
+
+_SWITCH = {"action": "store_true"}
+GROUPS: tuple[tuple[str, str | None, dict[str, dict[str, Any]]], ...] = (
+    ("data", None, {
+        "data": {"metavar": "NAME", "help": "main_cifar.py: cifar10, cifar100, or digits, which needs no "
+                 "download; main_imagenet.py: a data set of the Hub, else ILSVRC/imagenet-1k"},
+        "data_dir": {"metavar": "FOLDER", "help": "read the data here instead of from the Hub: parquet, ImageFolder, "
+                     "save_to_disk or torchvision's CIFAR files"},
+        "limit_train": {"type": int, "metavar": "N", "help": "use the first N training images only"},
+        "limit_test": {"type": int, "metavar": "N", "help": "use the first N test images only"},
+        "valid_fraction": {"type": float, "metavar": "F", "help": "hold out this part of the training images, to tune "
+                           "on it instead of on the test set"},
+    }),
+    ("model and optimiser", "SGD with momentum; the learning rate falls to a tenth at each of --lr-drops.", {
+        "model": {"metavar": "NAME", "help": "main_cifar.py: vgg16, resnet50, wrn28-10 or resnet20; "
+                  "main_imagenet.py: any classifier of torchvision"},
+        "epochs": {"type": int, "metavar": "N", "help": "length of the whole run, tickets included"},
+        "batch_size": {"type": int, "metavar": "N", "help": "images per process and backward pass"},
+        "lr": {"type": float, "help": "learning rate at the start"},
+        "lr_drops": {"type": float, "nargs": "+", "metavar": "F",
+                     "help": "when it falls to a tenth, in parts of the normal phase or the run"},
+        "lr_parts": {"choices": ["normal", "run"], "help": "what --lr-drops and --warmup are parts of"},
+        "warmup": {"type": float, "metavar": "F", "help": "length of a linear warm-up, to whole epochs"},
+        "scale_lr": {**_SWITCH, "help": "all learning rates times the images per optimizer step / 128"},
+        "momentum": {"type": float, "help": "of SGD"},
+        "clip_grad_norm": {"type": float, "metavar": "N",
+                           "help": "scale gradients down to this norm, of the connections that exist"},
+        "weight_decay": {"type": float, "help": "on all parameters"},
+        "norm_weight_decay": {"type": float, "help": "on those of norm layers, where it is to be another"},
+        "label_smoothing": {"type": float, "metavar": "F", "help": "part of a label that goes to all classes alike"},
+    }),
+    ("sparse training", "Without --sparse the network is dense and the options below are refused.", {
+        "sparse": {**_SWITCH, "help": "train a sparse network"},
+        "method": {"choices": list(METHODS), "help": "how connections are chosen and moved"},
+        "density": {"type": float, "metavar": "D", "help": "fraction of convolution and linear weights that is kept"},
+        "init_density": {"type": float, "metavar": "D", "help": "granet: the density it starts from"},
+        "sparse_init": {"choices": [*DISTRIBUTIONS, "snip"], "help": "which connections exist at first (erk; snip for "
+                        "--method snip)"},
+        "update_frequency": {"type": int, "metavar": "STEPS", "help": "optimizer steps between topology updates, ΔT "
+                             "(--update-limit, or a twentieth of the normal phase where that is less)"},
+        "update_limit": {"type": int, "metavar": "STEPS", "help": "the longest ΔT without --update-frequency"},
+        "prune_rate": {"type": float, "metavar": "P", "help": "part of a layer's connections exchanged per update, p"},
+        "prune_rate_decay": {"choices": ["constant", "cosine", "linear"], "help": "how p falls over the normal phase"},
+        "growth": {"choices": [*GROWTH, "none"], "help": "score by which connections grow (the method's; static, snip "
+                   "and gmp grow only at the start of a cycle: by gradient, or none)"},
+        "prune_end": {"type": float, "metavar": "F", "help": "granet, gmp: part of the run after which the final "
+                      "density is reached"},
+        "exempt": {"nargs": "+", "metavar": "PATTERN", "help": "weights to leave dense, by name: 'classifier.*'"},
+    }),
+    ("Sup-tickets", "The end of the run in short cycles: explore once, train, take a ticket; superpose them.", {
+        "sup_tickets": {**_SWITCH, "help": "end with cheap tickets and superpose them"},
+        "cycle_epochs": {"type": int, "metavar": "C", "help": "length of a cycle"},
+        "ticket_fraction": {"type": float, "metavar": "F", "help": "part of the epochs for cycles, rounded down to "
+                            "whole cycles; 0.1 without"},
+        "num_tickets": {"type": int, "metavar": "M", "help": "number of cycles (as many as fit the fraction)"},
+        "explore_rate": {"type": float, "metavar": "P", "help": "part of the connections exchanged at a cycle's start"},
+        "lr_low": {"type": float, "metavar": "LR", "help": "learning rate at both ends of a cycle"},
+        "lr_high": {"type": float, "metavar": "LR", "help": "learning rate in the middle of a cycle"},
+        "superpose": {"choices": list(AVERAGES), "help": "averaging: connection independent, aware, or moving"},
+        "cima_beta": {"type": float, "metavar": "B", "help": "cima: weight of the tickets before the newest"},
+        "bn": {"choices": ["average", "recompute"], "help": "batch-norm statistics of the superposed ticket: averaged, "
+               "or one more pass over the training data"},
+        "include_normal": {**_SWITCH, "help": "average the model at the end of the normal phase in, as the released "
+                           "code does"},
+        "save_tickets": {**_SWITCH, "help": "keep each ticket as tickets/ticket-N.safetensors"},
+    }),
+    ("runtime", None, {
+        "seed": {"type": int, "help": "of weights, connections, data order and augmentation"},
+        "mixed_precision": {"choices": ["no", "bf16", "fp16"], "help": "(the launcher's; else no)"},
+        "gradient_accumulation_steps": {"type": int, "metavar": "N", "help": "backward passes per optimizer step"},
+        "compile": {**_SWITCH, "help": "torch.compile the model"},
+    }),
+    ("output", None, {
+        "config": {"metavar": "FILE.yaml", "help": "options from a file; the command line goes before"},
+        "output_dir": {"metavar": "FOLDER", "help": "(runs/<data>-<model>-<method>-…)"},
+        "overwrite": {**_SWITCH, "help": "replace the run that --output-dir holds"},
+        "resume": {"metavar": "auto|PATH", "help": "go on from the newest complete checkpoint, or from this one"},
+        "checkpoint_minutes": {"type": float, "metavar": "T", "help": "time between checkpoints"},
+        "dry_run": {**_SWITCH, "help": "print the plan, densities, parameters and FLOPs, and exit"},
+    }),
+)  # fmt: skip
+PHOTOS: tuple[str, str | None, dict[str, dict[str, Any]]] = ("photographs", None, {
+    "image_size": {"type": int, "metavar": "PIXELS", "help": "side of a training or test crop"},
+    "workers": {"type": int, "metavar": "N", "help": "processes that load images, for each process of the run; 0: "
+                "none (its cores but one, at most 8)"},
+    "eval_only": {**_SWITCH, "help": "evaluate --ticket on the test images, and exit"},
+    "ticket": {"metavar": "FILE", "help": "a ticket.safetensors of this model"},
+})  # fmt: skip
+
+COMMON: dict[str, Any] = {
+    "data_dir": None, "limit_train": None, "limit_test": None, "valid_fraction": 0.0,
+    "momentum": 0.9, "lr": 0.1, "lr_parts": "normal", "warmup": 0.0, "scale_lr": False, "clip_grad_norm": None,
+    "norm_weight_decay": None, "label_smoothing": 0.0,
+    "sparse": False, "method": "rigl", "density": 0.05, "init_density": None, "sparse_init": None,
+    "update_frequency": None, "update_limit": 1000, "prune_rate": 0.5, "growth": None, "exempt": (),
+    "sup_tickets": False, "ticket_fraction": None, "num_tickets": None, "explore_rate": 0.5, "superpose": "cia",
+    "cima_beta": 0.8, "bn": "average", "include_normal": False, "save_tickets": False,
+    "seed": 0, "mixed_precision": None, "gradient_accumulation_steps": 1, "compile": False,
+    "config": None, "output_dir": None, "overwrite": False, "resume": None, "checkpoint_minutes": 10.0,
+    "dry_run": False,
+}  # fmt: skip
+CIFAR: dict[str, Any] = {
+    **COMMON, "data": "cifar10", "model": "vgg16", "epochs": 250, "batch_size": 128, "lr_drops": (0.5, 0.75),
+    "weight_decay": 5e-4, "prune_rate_decay": "constant", "prune_end": 110 / 250,
+    "cycle_epochs": 8, "lr_low": 0.001, "lr_high": 0.005,
+}  # fmt: skip
+IMAGENET: dict[str, Any] = {
+    **COMMON, "data": None, "model": "resnet50", "epochs": 100, "batch_size": 128,
+    "lr_drops": (0.3, 0.6, 0.85), "lr_parts": "run", "warmup": 0.05,
+    "weight_decay": 1e-4, "norm_weight_decay": 0.0, "label_smoothing": 0.1,
+    "update_limit": 4000, "prune_rate_decay": "cosine", "prune_end": 30 / 100,
+    "cycle_epochs": 2, "ticket_fraction": 0.08, "lr_low": 1e-4, "lr_high": 5e-4,
+    "image_size": 224, "workers": None, "eval_only": False, "ticket": None,
+}  # fmt: skip
