@@ -130,8 +130,10 @@ def test_numbers_may_be_written_as_yaml_reads_them(config):
         ("epochs: 2.5", "--epochs"),
         ("epochs: {a: 1}", "--epochs"),
         ("epochs: [1, 2]", "2"),
-        ("lr: true", "--lr"),
-        ("sparse: 5", "5"),
+        ("lr: true", "lr takes a value"),
+        ("epochs: false", "epochs takes a value"),
+        ("sparse: 5", "sparse takes true or false"),
+        ("sparse: 'yes'", "sparse takes true or false"),
         ("sparse: true\nmethod: best", "--method"),
         ("sparse: true\ndensity: 0", "--density"),
         ("density: 0.1", "--sparse"),
@@ -159,18 +161,17 @@ def test_a_config_that_is_not_there(refused, tmp_path):
 
 @pytest.mark.parametrize(
     "words",
-    ["--method set", "--density 0.1", "--init-density 0.5", "--sparse-init er", "--update-frequency 10",
+    ["--method set", "--density 0.1", "--init-density 0.5 --method granet", "--sparse-init er", "--update-frequency 10",
      "--prune-rate 0.3", "--prune-rate-decay cosine", "--growth random", "--sup-tickets"],
 )  # fmt: skip
 def test_sparse_options_need_sparse(words, refused):
-    option = words.split()[0]
-    assert f"{option} does nothing without --sparse: add --sparse" in refused(*words.split())
+    assert "does nothing without --sparse: add --sparse" in refused(*words.split())
     assert parsed("--sparse", *words.split())
 
 
 @pytest.mark.parametrize(
     "words",
-    ["--cycle-epochs 4", "--ticket-fraction 0.2", "--num-tickets 2", "--explore-rate 0.3", "--lr-low 0.01",
+    ["--cycle-epochs 4", "--ticket-fraction 0.2", "--num-tickets 2", "--explore-rate 0.3", "--lr-low 0.002",
      "--lr-high 0.02", "--superpose caa", "--bn recompute", "--include-normal", "--save-tickets"],
 )  # fmt: skip
 def test_ticket_options_need_sup_tickets(words, refused):
@@ -218,3 +219,17 @@ def test_a_wrong_command_line_is_refused(words, says, refused):
 def test_the_program_is_named(monkeypatch, refused):
     monkeypatch.setattr("sys.argv", [str(Path("somewhere") / "main_cifar.py")])
     assert refused("--nonsense").startswith("main_cifar.py: ")
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["--momentum -1", "--momentum inf", "--weight-decay nan", "--lr nan", "--lr inf", "--seed -1", "--lr-drops 0.5 7",
+     "--clip-grad-norm 0", "--checkpoint-minutes nan", "--epochs 0", "--valid-fraction 1", "--limit-train 0"],
+)  # fmt: skip
+def test_numbers_that_mean_nothing_are_refused(words, refused):
+    assert f"{words.split()[0]} " in refused(*words.split())
+
+
+@pytest.mark.parametrize("words", ["--init-density 0.3", "--prune-end 0.9", "--method static --init-density 0.3"])
+def test_gradual_options_need_a_gradual_method(words, refused):
+    assert "whose density is constant" in refused("--sparse", *words.split())

@@ -22,8 +22,8 @@ from models import MODELS
 from sparselearning.errors import UsageError
 from tests.tiny import SPARSE, SUP_TICKETS, load_images, main, tiny_world
 from utils.arguments import parse
-from utils.options import CIFAR
 from utils.files import file_digest, load_ticket, save_ticket
+from utils.options import CIFAR
 from utils.run import Run
 
 OPTIONS = (*SPARSE, *SUP_TICKETS, "--model", "tiny", "--growth", "momentum", "--superpose", "caa")

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from sparselearning.errors import UsageError
+from utils.arguments import effective, parse
 from utils.options import CIFAR
 from utils.output import OWN, RunFolder, default_name
 
@@ -89,20 +90,31 @@ def test_resume_goes_before_overwrite(folder):
     assert (folder / "checkpoints" / "old").exists() and (folder / "metrics.csv").exists()
 
 
-def test_a_finished_run_is_finished_only_to_resume(folder):
-    assert not RunFolder(options(output_dir=str(folder), resume="auto")).finished
-    fill(folder, ("summary.json",))
-    assert RunFolder(options(output_dir=str(folder), resume="auto")).finished
-    assert not RunFolder(options(output_dir=str(folder))).finished
-    assert not RunFolder(options(output_dir=str(folder), overwrite=True)).finished
-
-
-def test_what_is_recorded(folder):
-    args = options(output_dir=str(folder), sparse=True, density=0.1)
+def test_a_finished_run_is_done_only_if_it_is_the_one_asked_for(folder):
+    args = options(output_dir=str(folder), sparse=True, density=0.1, resume="auto")
     RunFolder(args).claim(args)
-    assert yaml.safe_load((folder / "args.yaml").read_text()) == {
-        **vars(args), "lr_drops": [0.5, 0.75], "exempt": [],
-    }  # fmt: skip
+    assert not RunFolder(args).finished
+    fill(folder, ("summary.json",))
+    assert RunFolder(args).finished
+    RunFolder(args).check(args)
+    other = options(output_dir=str(folder), sparse=True, density=0.2, resume="auto")
+    with pytest.raises(UsageError, match=r"density 0\.1, not 0\.2"):
+        RunFolder(other).check(other)
+
+
+def test_what_is_recorded_makes_the_same_run_as_a_config(folder):
+    args = options(output_dir=str(folder), sparse=True, density=0.1, exempt=("classifier.*",))
+    RunFolder(args).claim(args)
+    recorded = yaml.safe_load((folder / "args.yaml").read_text())
+    assert recorded["density"] == 0.1 and recorded["exempt"] == ["classifier.*"]
+    assert not {"cycle_epochs", "init_density", "cima_beta", "data_dir", "resume"} & set(recorded)  # they did nothing
+    again = parse(CIFAR, "", ["--config", str(folder / "args.yaml")])
+    assert effective(again) == recorded
+
+
+def test_the_environment_is_recorded(folder):
+    args = options(output_dir=str(folder))
+    RunFolder(args).claim(args)
     env = json.loads((folder / "env.json").read_text())
     assert {"command", "python", "torch", "device", "processes", "threads", "commit"} <= set(env)
 

@@ -61,6 +61,8 @@ def _config_arguments(parser: Parser, path: Path) -> list[str]:
         if dest not in known or dest in ("config", "help"):
             near = difflib.get_close_matches(dest, known, 1)
             raise UsageError(f"--config {path}: unknown key {key!r}" + (f", did you mean {near[0]}?" if near else ""))
+        if value is None or value == []:
+            continue  # as by default
         switch = known[dest].nargs == 0
         if switch != isinstance(value, bool):
             raise UsageError(f"--config {path}: {key} takes {'true or false' if switch else 'a value'}, not {value!r}")
@@ -78,7 +80,7 @@ def effective(args: argparse.Namespace) -> dict[str, Any]:
     idle |= set() if args.sup_tickets else {*SUP_TICKETS}
     idle |= set() if args.superpose == "cima" else {"cima_beta"}
     options = {name: list(value) if isinstance(value, tuple) else value for name, value in vars(args).items()}
-    return {name: value for name, value in options.items() if name not in idle and value not in (None, False, [])}
+    return {name: value for name, value in options.items() if name not in idle and value not in (None, [])}
 
 
 def check(args: argparse.Namespace, given: Mapping[str, Any]) -> None:

@@ -25,6 +25,7 @@ from sparselearning import METHODS, Masking, Superposition, take_ticket
 from utils.arguments import Help, Parser
 from utils.data import PAD, ImageSet
 from utils.errors import one_line_errors
+from utils.loader_benchmark import loader
 from utils.options import CIFAR
 from utils.output import PACKAGES, environment
 from utils.sources import SIDE
@@ -101,7 +102,7 @@ def train(args: argparse.Namespace) -> Result:
     return result | rates
 
 
-BENCHMARKS = {benchmark.__name__: benchmark for benchmark in (step, topology, superpose, train)}
+BENCHMARKS = {benchmark.__name__: benchmark for benchmark in (step, topology, superpose, train, loader)}
 
 
 def against_dense(args: argparse.Namespace, work: Callable[[Network], float], augmented: bool = False) -> Result:
@@ -160,6 +161,10 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--warm-up", type=positive, default=2, metavar="N", help="pairs before, which do not count (2)")
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"], help="(a GPU where there is one)")
     parser.add_argument("--mixed-precision", default="no", choices=["no", "bf16"], help="(no)")
+    parser.add_argument("--data-dir", metavar="FOLDER", help="loader: photographs to read (generated ones)")
+    parser.add_argument(
+        "--image-size", type=positive, default=224, metavar="N", help="loader: side of a crop (224)"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers here")
     args, default = parser.parse_args(argv), "cuda" if torch.cuda.is_available() else "cpu"
     if args.device == "cuda" != default:
@@ -181,12 +186,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     torch.set_float32_matmul_precision("high")  # as in training
     torch.backends.cudnn.benchmark = True
     print(f"{args.model}, {args.batch_size} images per step, {args.method} at density {args.density:g}\n")
-    print(f"{'':<10}{'ratio':>7}  {'[low,    high]':<16}{'n':>5}{'ms':>11}{'dense ms':>11}")
+    print(f"{'':<10}{'ratio':>7}  {'[low,    high]':<16}{'n':>5}{'ms':>11}{'against ms':>11}")
     results: dict[str, Any] = {}
     for name in BENCHMARKS if "all" in args.names else dict.fromkeys(args.names):
         r = results[name] = BENCHMARKS[name](args)
         ratio = f"{name:<10}{r['ratio']:>7.3f}  [{r['low']:>6.3f}, {r['high']:>6.3f}]"
-        print(f"{ratio}{r['n']:>5}{r['ms']:>11.1f}{r['dense_ms']:>11.1f}", flush=True)
+        print(f"{ratio}{r['n']:>5}{r['ms']:>11.1f}{r.get('dense_ms', r.get('classic_ms')):>11.1f}", flush=True)
         if "images_per_second" in r:
             print(f"{'':<10}{r['images_per_second']:.1f} images per second, dense {r['dense_images_per_second']:.1f}")
     if args.json:

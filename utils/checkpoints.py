@@ -18,7 +18,7 @@ KEEP = 2
 # options that may differ between the parts of an interrupted run: they change no result (how a batch is cut into
 # parts does not either, as long as its size stays the same)
 FREE = {"output_dir", "overwrite", "resume", "config", "checkpoint_minutes", "dry_run", "data_dir", "save_tickets",
-        "batch_size", "gradient_accumulation_steps"}  # fmt: skip
+        "workers", "batch_size", "gradient_accumulation_steps"}  # fmt: skip
 
 
 def identity(args: argparse.Namespace, batch_size: int) -> dict[str, Any]:

@@ -26,13 +26,12 @@ CLASSIC = T.Compose(
 def loader(args: argparse.Namespace) -> dict[str, float]:
     """Images per second of one core, ours and classic, in turns; the ratio is ours over classic.
 
-    Reads `device`, `batch_size`, `warm_up` and `repetitions`, and of `data_dir` and `image_size` what there is. Counted
-    is the time of the processor, so that a busy machine does not count.
+    Counted is the time of the processor, so that a busy machine does not count.
     """
-    threads, side = torch.get_num_threads(), getattr(args, "image_size", 224)
+    threads, side = torch.get_num_threads(), args.image_size
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as scratch:
-        folder = getattr(args, "data_dir", None)
+        folder = args.data_dir
         photos = read_photos("", folder)[0] if folder else generated_photos(Path(scratch))
         rows = first_rows(photos, min(args.batch_size, len(photos.labels)))
         data = PhotoSet(Samples(photos, rows, side), 1, args.device, workers=0, stay=False)

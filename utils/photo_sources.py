@@ -24,8 +24,7 @@ from torchvision.datasets import ImageFolder
 
 from sparselearning.errors import UsageError
 from utils.errors import DamagedImageError
-from utils.sources import _blame as blame
-from utils.sources import _columns as columns
+from utils.sources import blame, columns
 
 try:
     from torchcodec.decoders import decode_jpeg

@@ -83,7 +83,7 @@ def read_sources(name: str, data_dir: str | None) -> dict[str, Source]:
         return _digits()
     if data_dir is not None:
         return _folder(name, Path(data_dir).expanduser())
-    with _blame(f"cannot reach the Hub for uoft-cs/{name}", "give --data-dir FOLDER with a local copy"):
+    with blame(f"cannot reach the Hub for uoft-cs/{name}", "give --data-dir FOLDER with a local copy"):
         tables = datasets.load_dataset(f"uoft-cs/{name}")
     return _tables(dict(tables), f"uoft-cs/{name}")
 
@@ -96,7 +96,7 @@ def _folder(name: str, folder: Path) -> dict[str, Source]:
         if (base / binary.meta["filename"]).is_file():
             return _cifar_files(binary, base)
     if (folder / "dataset_dict.json").is_file():
-        with _blame(f"cannot read {folder}", "save it again with save_to_disk"):
+        with blame(f"cannot read {folder}", "save it again with save_to_disk"):
             saved = datasets.DatasetDict.load_from_disk(str(folder))
         return _tables(dict(saved), str(folder))
     if files := sorted(folder.rglob("*.parquet")):
@@ -116,7 +116,7 @@ def _cifar_files(binary: type[CIFAR10], base: Path) -> dict[str, Source]:
     sources = {}
     for split in SPLITS:
         # torchvision compares every file with its known MD5 first, so nothing unknown is ever unpickled.
-        with _blame(f"cannot read the CIFAR files in {base}", "download and unpack them again"):
+        with blame(f"cannot read the CIFAR files in {base}", "download and unpack them again"):
             files = Here(base, train=split == "train")
         sources[split] = Source(f"the {split} split of {base}", files.data, files.targets, len(files.classes))
     return sources
@@ -132,10 +132,10 @@ def _parquet(files: list[Path], folder: Path) -> dict[str, datasets.Dataset]:
                 raise UsageError(f"{folder} has {len(shards)} of {int(total[1])} {split} files: copy the others too")
         parts = []
         for file in shards:
-            with _blame(f"cannot read {file}", "copy it again"):
+            with blame(f"cannot read {file}", "copy it again"):
                 parts.append(datasets.Dataset(pq.read_table(file)))
         if parts:
-            with _blame(f"the {split} files of {folder} do not fit together", "keep the files of one data set there"):
+            with blame(f"the {split} files of {folder} do not fit together", "keep the files of one data set there"):
                 tables[split] = datasets.concatenate_datasets(parts)
     return tables
 
@@ -155,8 +155,8 @@ def _tables(tables: dict[str, datasets.Dataset], where: str) -> dict[str, Source
         if split not in tables:
             raise UsageError(f"{where} has no {split} split: add one (parquet files are named {split}-*.parquet)")
         table = tables[split]
-        image, label = _columns(table.features, f"the {split} split of {where}")
-        with _blame(f"cannot read the {split} split of {where}", "copy it again"):
+        image, label = columns(table.features, f"the {split} split of {where}")
+        with blame(f"cannot read the {split} split of {where}", "copy it again"):
             cells = table.cast_column(image, datasets.Image(decode=False))[image][:]
             labels = table[label][:]
         images = [cell and (cell["bytes"] or cell["path"]) for cell in cells]
@@ -165,7 +165,7 @@ def _tables(tables: dict[str, datasets.Dataset], where: str) -> dict[str, Source
     return sources
 
 
-def _columns(features: datasets.Features, where: str) -> tuple[str, str]:
+def columns(features: datasets.Features, where: str) -> tuple[str, str]:
     """The columns of images and labels, by type: names differ (img, image; label, fine_label), types do not.
 
     Files written without the `datasets` library have no feature types: then an image is a struct with bytes, and
@@ -183,7 +183,7 @@ def _columns(features: datasets.Features, where: str) -> tuple[str, str]:
 def _image_folders(folder: Path) -> dict[str, Source]:
     sources, classes = {}, []
     for split in SPLITS:
-        with _blame(f"cannot read {folder / split}", "give --data-dir a folder with train/CLASS/ and test/CLASS/"):
+        with blame(f"cannot read {folder / split}", "give --data-dir a folder with train/CLASS/ and test/CLASS/"):
             files = ImageFolder(str(folder / split))
         paths, labels = zip(*files.samples, strict=True)
         sources[split] = Source(f"the {split} split of {folder}", paths, labels, len(files.classes))
@@ -221,7 +221,7 @@ def _decode(cell: Cell, place: str) -> np.ndarray:
 
 
 @contextmanager
-def _blame(mistake: str, remedy: str) -> Iterator[None]:
+def blame(mistake: str, remedy: str) -> Iterator[None]:
     """Turns whatever another library raises over bad input into one line: no list of their exceptions would be full."""
     try:
         yield
