@@ -162,9 +162,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"], help="(a GPU where there is one)")
     parser.add_argument("--mixed-precision", default="no", choices=["no", "bf16"], help="(no)")
     parser.add_argument("--data-dir", metavar="FOLDER", help="loader: photographs to read (generated ones)")
-    parser.add_argument(
-        "--image-size", type=positive, default=224, metavar="N", help="loader: side of a crop (224)"
-    )
+    parser.add_argument("--image-size", type=positive, default=224, metavar="N", help="loader: side of a crop (224)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers here")
     args, default = parser.parse_args(argv), "cuda" if torch.cuda.is_available() else "cpu"
     if args.device == "cuda" != default:

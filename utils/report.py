@@ -80,7 +80,8 @@ def read_groups(summaries: Iterable[Path]) -> list[Group]:
             options = path.with_name("args.yaml")  # missing where only the summary was kept
             settings = yaml.safe_load(options.read_text()) or {} if options.is_file() else {}
             about = {name: kind(summary[name]) for name, kind in ABOUT.items()}
-            about |= {name: value for name, value in sorted(settings.items()) if name not in {*ABOUT, *SHARED}}
+            told = {name: value for name, value in sorted(settings.items()) if value is not None and value is not False}
+            about |= {name: value for name, value in told.items() if name not in {*ABOUT, *SHARED} and value != []}
             seed, numbers = summary["seed"], {name: float(number) for name, number in _numbers(summary).items()}
         except (KeyError, TypeError, ValueError, AttributeError, OSError, yaml.YAMLError) as error:
             problem = f"{error} is missing" if isinstance(error, KeyError) else " ".join(str(error).split())
