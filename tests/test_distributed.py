@@ -412,6 +412,8 @@ def test_two_nodes(tmp_path):
             agent.kill()
     assert [agent.returncode for agent in agents] == [0, 0], "".join(logs)
     assert json.loads((tmp_path / "env.json").read_text())["processes"] == 2
+    (manifest,) = (tmp_path / "checkpoints").glob("*/manifest.json")
+    assert json.loads(manifest.read_text())["run"]["whole_batch_size"] == 8, "they know of each other"
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["nnz"] == round(0.1 * summary["maskable"])
 

@@ -38,9 +38,10 @@ def save_checkpoint(path: Path, step: int, state: Mapping[str, Any], run: Mappin
     Raises:
         UsageError: the disk is full or read-only; older checkpoints are untouched.
     """
-    partial = path.with_name(path.name + ".partial")
+    partial, replaced = (path.with_name(path.name + suffix) for suffix in (".partial", ".replaced"))
     try:
-        shutil.rmtree(partial, ignore_errors=True)
+        for left_over in path.parent.glob("*.partial"):
+            shutil.rmtree(left_over)
         partial.mkdir(parents=True)
         with open(partial / "state.pt", "wb") as file:
             torch.save(dict(state), file)
@@ -48,10 +49,13 @@ def save_checkpoint(path: Path, step: int, state: Mapping[str, Any], run: Mappin
             os.fsync(file.fileno())
         manifest = {"step": step, "run": run, "sha256": file_digest(partial / "state.pt")}
         write_whole(partial / "manifest.json", json.dumps(manifest, indent=2) + "\n")
-        shutil.rmtree(path, ignore_errors=True)
+        if path.exists():  # the same step before its ticket was taken
+            path.rename(replaced)
         partial.rename(path)
-        for old in sorted(path.parent.glob("step-????????"))[:-KEEP]:
-            shutil.rmtree(old)
+        newest = sorted(path.parent.glob("step-????????"))[-KEEP:]
+        for old in path.parent.glob("step-*"):
+            if old not in newest:
+                shutil.rmtree(old)
     except (OSError, RuntimeError) as error:  # torch.save reports a full disk as a RuntimeError
         shutil.rmtree(partial, ignore_errors=True)
         raise UsageError(
@@ -90,6 +94,7 @@ def load_checkpoint(path: Path, run: Mapping[str, Any]) -> dict[str, Any]:
 def find_checkpoints(folder: Path, resume: str) -> Iterator[Path]:
     """The checkpoints to try, best first: the path given, or with "auto" the newest in the run folder and so on."""
     if resume == "auto":
-        yield from sorted((folder / "checkpoints").glob("step-????????"), reverse=True)
+        complete = [path for path in (folder / "checkpoints").glob("step-*") if path.suffix != ".partial"]
+        yield from sorted(complete, key=lambda path: (path.stem, path.suffix == ""), reverse=True)
     else:
         yield Path(resume)

@@ -1,6 +1,7 @@
 """How a program ends when something is wrong that its user can mend."""
 
 import contextlib
+import errno
 import os
 import sys
 from collections.abc import Iterator
@@ -9,6 +10,8 @@ from pathlib import Path
 import torch
 
 from sparselearning.errors import UsageError
+
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 class DamagedImageError(UsageError):
@@ -28,6 +31,13 @@ def one_line_errors() -> Iterator[None]:
         message = (
             "the device is out of memory: use a smaller --batch-size, and a larger --gradient-accumulation-steps to "
             "keep the size of the whole batch"
+        )
+    except OSError as error:
+        if error.errno not in UNWRITABLE:
+            raise
+        message = (
+            f"cannot write {error.filename or 'a file of the run'}: {error.strerror}; what was saved before is "
+            f"untouched: make room and go on with --resume auto"
         )
     if alone or int(os.environ.get("RANK", 0)) == 0:
         print(f"{Path(sys.argv[0]).name}: {message}", file=sys.stderr)

@@ -39,7 +39,10 @@ def save_ticket(path: Path, ticket: Mapping[str, Tensor], about: Mapping[str, ob
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in ticket.items()}
     partial = path.with_name(path.name + ".partial")
     header = {key: str(value) for key, value in about.items()}
-    save_file(tensors, partial, metadata={**header, "sha256": _tensor_digest(tensors)})
+    try:
+        save_file(tensors, partial, metadata={**header, "sha256": _tensor_digest(tensors)})
+    except SafetensorError as error:  # an error of the file system, in words only
+        raise UsageError(f"cannot write {path}: {' '.join(str(error).split())}; make room first") from error
     partial.replace(path)
 
 

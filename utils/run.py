@@ -148,14 +148,16 @@ class Run:
         Raises:
             UsageError: the checkpoint named is damaged or from another run, or all of them are.
         """
-        problem: UsageError | None = None
+        passed_over = ""
         for path in find_checkpoints(folder, self.args.resume):
             try:
                 self.load_state_dict(load_checkpoint(path, identity(self.args, self.batch_size)))
                 self.check_masks_agree()
-                return f"resumed from {path}, at step {self.step} of {self.plan[-1].end}"
+                return f"{passed_over}resumed from {path}, at step {self.step} of {self.plan[-1].end}"
             except UsageError as error:
-                problem = UsageError(f"checkpoint {path}: {error}")
-        if problem is not None:
-            raise problem
+                if self.args.resume != "auto":
+                    raise UsageError(f"{path}: {error}") from error
+                passed_over += f"passed over {path}: {error}\n"
+        if passed_over:
+            raise UsageError(f"no checkpoint to go on from: {passed_over.splitlines()[0]}")
         return f"no checkpoint in {folder} yet: starting at step 0"

@@ -24,6 +24,7 @@ NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 def make_accelerator(args: argparse.Namespace) -> Accelerator:
     """Processes, device and precision as launched; fast kernels where they change no result that matters."""
     accelerator = Accelerator(mixed_precision=args.mixed_precision)
+    args.mixed_precision = accelerator.mixed_precision  # the launcher's, where the option was not given
     if accelerator.distributed_type not in (DistributedType.NO, DistributedType.MULTI_GPU, DistributedType.MULTI_CPU):
         raise UsageError(
             f"{accelerator.distributed_type.value} shards weights over processes, but masks need them whole: launch "
