@@ -52,10 +52,9 @@ def save_checkpoint(path: Path, step: int, state: Mapping[str, Any], run: Mappin
         if path.exists():  # the same step before its ticket was taken
             path.rename(replaced)
         partial.rename(path)
-        newest = sorted(path.parent.glob("step-????????"))[-KEEP:]
-        for old in path.parent.glob("step-*"):
-            if old not in newest:
-                shutil.rmtree(old)
+        keep = {path, *sorted(path.parent.glob("step-????????"))[-KEEP:]}
+        for old in set(path.parent.glob("step-*")) - keep:
+            shutil.rmtree(old)
     except (OSError, RuntimeError) as error:  # torch.save reports a full disk as a RuntimeError
         shutil.rmtree(partial, ignore_errors=True)
         raise UsageError(
