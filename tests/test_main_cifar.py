@@ -191,7 +191,8 @@ def test_the_superposed_ticket_is_the_pruned_average_of_the_tickets(name, finish
     if name == "normal too":
         tickets = [load_file(run.folder / "tickets/normal.safetensors"), *tickets]
     assert len(tickets) == 2 and any((tickets[0][w] != 0).ne(tickets[1][w] != 0).any() for w in run.masked)
-    averages = {key: average(tickets, key, run.args.get("superpose"), run.args.get("cima_beta", 0.8)) for key in run.ticket}
+    how = run.args.get("superpose"), run.args.get("cima_beta", 0.8)
+    averages = {key: average(tickets, key, *how) for key in run.ticket}
     magnitudes = torch.cat([averages[weight].abs().flatten() for weight in run.masked])
     threshold = magnitudes.topk(run.summary["nnz"]).values[-1]
     for key, found in run.ticket.items():
@@ -286,7 +287,8 @@ def test_a_wrong_config(here, refused):
 def test_cycles_that_do_not_fit_and_what_would(words, refused, capsys):
     command = [*SPARSE.split(), "--sup-tickets", *words.split()]
     line = refused(*command)
-    cycle, fraction, epochs = re.search(r"cycle_epochs (\d+) or less, ticket_fraction ([\d.]+), (\d+) epochs or more", line).groups()
+    remedies = r"cycle_epochs (\d+) or less, ticket_fraction ([\d.]+), (\d+) epochs or more"
+    cycle, fraction, epochs = re.search(remedies, line).groups()
     for remedy in (["--cycle-epochs", cycle], ["--ticket-fraction", fraction], ["--epochs", epochs]):
         assert main(*command, *remedy, "--dry-run") == 0
         assert "ends in a ticket" in capsys.readouterr().out
