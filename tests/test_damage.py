@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 import torch
-from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -25,6 +24,7 @@ from utils.arguments import parse
 from utils.files import file_digest, load_ticket, save_ticket
 from utils.options import CIFAR
 from utils.run import Run
+from utils.setup import make_accelerator
 
 OPTIONS = (*SPARSE, *SUP_TICKETS, "--model", "tiny", "--growth", "momentum", "--superpose", "caa")
 RANDOM = random.Random(0)
@@ -78,7 +78,7 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(folder: Path, elsewhere: Path) -> Iterator[Run]:
     with tiny_world("--output-dir", str(folder), *OPTIONS, "--resume", "auto"):
         args = parse(CIFAR, "")
-        yield Run(args, Accelerator(cpu=True), MODELS["tiny"](10), load_images("tiny", None, "cpu"))
+        yield Run(args, make_accelerator(args), MODELS["tiny"](10), load_images("tiny", None, "cpu"))
 
 
 @pytest.fixture

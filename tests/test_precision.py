@@ -1,5 +1,6 @@
 """Skipped steps, clipping, parts of batches, half precision, compiling and divergence, as training meets them."""
 
+import argparse
 import contextlib
 import json
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ import utils.training
 from sparselearning import Masking, UsageError
 from tests.tiny import SPARSE, SUP_TICKETS, Tiny, differences, last_state, main, outcome
 from utils.run import Run
+from utils.setup import make_accelerator
 
 RUN = (*SPARSE, *SUP_TICKETS, "--model", "plain")
 
@@ -93,8 +95,8 @@ def scaler_and_infinities(*attempts: int) -> Iterator[None]:
     """A gradient scaler in main_cifar.py, and an infinity in the gradients of these attempts at a step, from 1."""
     original, made = utils.training._backward, 0
 
-    def make(args: object) -> Accelerator:
-        accelerator = Accelerator(cpu=True)
+    def make(args: argparse.Namespace) -> Accelerator:
+        accelerator = make_accelerator(args)
         accelerator.scaler = scaler = torch.amp.GradScaler("cpu")
         accelerator.unscale_gradients = lambda optimizer: scaler.unscale_(optimizer.optimizer)
         return accelerator

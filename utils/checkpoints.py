@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from sparselearning.errors import UsageError
 from utils.arguments import effective
@@ -21,9 +22,10 @@ FREE = {"output_dir", "overwrite", "resume", "config", "checkpoint_minutes", "dr
         "workers", "batch_size", "gradient_accumulation_steps"}  # fmt: skip
 
 
-def identity(args: argparse.Namespace, batch_size: int) -> dict[str, Any]:
+def identity(args: argparse.Namespace, batch_size: int, steps_per_epoch: int) -> dict[str, Any]:
     """What must be equal for a checkpoint to go on; `batch_size` is that of all processes and parts together."""
-    return {key: value for key, value in effective(args).items() if key not in FREE} | {"whole_batch_size": batch_size}
+    options = {key: value for key, value in effective(args).items() if key not in FREE}
+    return options | {"whole_batch_size": batch_size, "steps_per_epoch": steps_per_epoch}
 
 
 def checkpoint_path(folder: Path, step: int) -> Path:
@@ -50,6 +52,7 @@ def save_checkpoint(path: Path, step: int, state: Mapping[str, Any], run: Mappin
         manifest = {"step": step, "run": run, "sha256": file_digest(partial / "state.pt")}
         write_whole(partial / "manifest.json", json.dumps(manifest, indent=2) + "\n")
         if path.exists():  # the same step before its ticket was taken
+            shutil.rmtree(replaced, ignore_errors=True)
             path.rename(replaced)
         partial.rename(path)
         keep = {path, *sorted(path.parent.glob("step-????????"))[-KEEP:]}
@@ -76,8 +79,8 @@ def load_checkpoint(path: Path, run: Mapping[str, Any]) -> dict[str, Any]:
         raise UsageError(f"checkpoint {path} is damaged: its content does not match its digest; use an older one")
     saved = manifest.get("run")
     saved = saved if isinstance(saved, dict) else {}
-    for key in sorted({*run, *saved}):
-        if run.get(key) != saved.get(key):
+    for key in {**run, **saved}:  # options first
+        if key not in run or key not in saved or run[key] != saved[key]:
             raise UsageError(
                 f"checkpoint {path} is from a run with {key} {saved.get(key)}, not {run.get(key)}: repeat its options"
             )
@@ -88,6 +91,24 @@ def load_checkpoint(path: Path, run: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(state, dict) or state.get("step") != manifest.get("step"):
         raise UsageError(f"checkpoint {path} is damaged: it holds no state of step {manifest.get('step')}")
     return state
+
+
+def misfit(saved: Any, own: Any, where: str = "state") -> str | None:
+    """The first place where a saved state is not built like the run's own: entries, types, shapes. None: it fits."""
+    if isinstance(own, Mapping) and isinstance(saved, Mapping):
+        for key in {**own, **saved}:
+            if key not in own or key not in saved:
+                return f"{where} has {'no' if key in own else 'an unknown'} {key}"
+            if problem := misfit(saved[key], own[key], f"{where}, {key}"):
+                return problem
+        return None
+    if isinstance(own, Tensor) and isinstance(saved, Tensor):
+        fits = (saved.dtype, saved.shape) == (own.dtype, own.shape)
+    elif isinstance(own, list) and isinstance(saved, list) and len(own) == len(saved):
+        return next(filter(None, (misfit(*pair, where) for pair in zip(saved, own, strict=True))), None)
+    else:
+        fits = type(saved) is type(own)
+    return None if fits else f"{where} is of another type or shape"
 
 
 def find_checkpoints(folder: Path, resume: str) -> Iterator[Path]:

@@ -63,8 +63,11 @@ def load_ticket(path: Path, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
     if header.get("sha256") != _tensor_digest(ticket):
         raise UsageError(f"{path} is damaged: its tensors do not match the digest in its header")
     for name in sorted({*like, *ticket}):
-        if name not in ticket or name not in like or ticket[name].shape != like[name].shape:
-            raise UsageError(f"{path} belongs to another model: {name} is missing or of another shape in one of them")
+        own, loaded = like.get(name), ticket.get(name)
+        if own is None or loaded is None or (own.shape, own.dtype) != (loaded.shape, loaded.dtype):
+            raise UsageError(
+                f"{path} belongs to another model: {name} is missing or of another shape or type in one of them"
+            )
     return ticket
 
 

@@ -9,11 +9,12 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast
 from torch import Tensor, nn
 
 from sparselearning.errors import UsageError
 from sparselearning.superposition import Superposition, Ticket
-from utils.checkpoints import checkpoint_path, find_checkpoints, identity, load_checkpoint, save_checkpoint
+from utils.checkpoints import checkpoint_path, find_checkpoints, identity, load_checkpoint, misfit, save_checkpoint
 from utils.costs import Costs
 from utils.data import Splits
 from utils.evaluation import evaluate, recompute_batch_norm
@@ -64,7 +65,9 @@ class Run:
         if self.accelerator.num_processes == 1 or not self.masks:
             return
         layers = enumerate(self.masks.values(), 1)
-        digest = torch.stack([((mask.flatten().nonzero() + 1) * (2654435761 * i)).sum() for i, mask in layers]).sum()
+        # the shift, unlike a product, tells two places from two others with the same sum
+        places = [(mask.flatten().nonzero() + 1) * (2654435761 * i) for i, mask in layers]
+        digest = torch.stack([(place ^ place >> 17).sum() for place in places]).sum()
         digests = self.accelerator.gather(digest.reshape(1)).tolist()
         if len(set(digests)) > 1:
             raise RuntimeError(f"the masks of the processes differ at step {self.step}: {digests}")
@@ -98,7 +101,16 @@ class Run:
         recompute_batch_norm(self.accelerator, self.scratch, order, self.batch_size)
         return {name: tensor.clone() for name, tensor in self.scratch.state_dict().items()}
 
+    def share_statistics(self) -> None:
+        """Give all processes the main one's batch-norm statistics, which DDP itself does before the next batch only."""
+        if self.accelerator.num_processes > 1:
+            broadcast(list(self.model.buffers()))
+
     # ---- checkpoints -----------------------------------------------------------------------------------------------
+
+    def identity(self) -> dict[str, Any]:
+        """Equal for all parts of an interrupted run."""
+        return identity(self.args, self.batch_size, self.steps_per_epoch)
 
     def state_dict(self) -> dict[str, Any]:
         scaler = self.accelerator.scaler
@@ -120,6 +132,8 @@ class Run:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Raises UsageError where the state does not fit this run."""
         try:
+            if problem := misfit(state, self._expected(state)):
+                raise UsageError(problem)
             self.model.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
             if self.accelerator.scaler is not None:
@@ -131,14 +145,33 @@ class Run:
             self.results, self.history = state["results"], state["history"]
             self.seconds, self.costs.steps = state["seconds"], state["cost"]
             self.sums.copy_(state["sums"] if self.accelerator.is_main_process else 0 * self.sums)
-        except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
+        except (KeyError, TypeError, AttributeError, RuntimeError, ValueError, IndexError) as error:
             raise UsageError(f"it does not fit this run: {' '.join(str(error).split())[:300]}") from error
+
+    def _expected(self, state: dict[str, Any]) -> dict[str, Any]:
+        """A state built as that one should be, the parts that grow in a run included."""
+        step, phases_done = int(state["step"]), int(state["phases_done"])
+        ends = [0, *(phase.end for phase in self.plan)]
+        if not 0 <= phases_done < len(ends) or not ends[phases_done] <= step <= [*ends, ends[-1]][phases_done + 1]:
+            raise UsageError(f"step {step} is not in phase {phases_done + 1} of the run")
+        own, optimizer = self.state_dict(), self.optimizer.state_dict()
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        buffers = {i: {"momentum_buffer": p.data} for i, p in enumerate(parameters) if step and self.args.momentum}
+        own["optimizer"] = {**optimizer, "state": buffers}
+        tickets = state["superposition"]["tickets"]
+        counts = {name: mask.to(torch.int32) for name, mask in self.masks.items()}
+        own["superposition"] |= {
+            "tickets": 0,
+            "average": own["model"] if tickets else {},
+            "activations": counts if tickets and self.args.superpose == "caa" else {},
+        }
+        return own | {"results": dict(state["results"]), "history": list(state["history"])}
 
     def save(self, folder: Path) -> Path:
         """Write a checkpoint of this very step into the run folder; the processes wait for each other."""
         path = checkpoint_path(folder, self.step)
         if self.accelerator.is_main_process:
-            save_checkpoint(path, self.step, self.state_dict(), identity(self.args, self.batch_size))
+            save_checkpoint(path, self.step, self.state_dict(), self.identity())
         self.accelerator.wait_for_everyone()
         return path
 
@@ -151,13 +184,22 @@ class Run:
         passed_over = ""
         for path in find_checkpoints(folder, self.args.resume):
             try:
-                self.load_state_dict(load_checkpoint(path, identity(self.args, self.batch_size)))
-                self.check_masks_agree()
-                return f"{passed_over}resumed from {path}, at step {self.step} of {self.plan[-1].end}"
+                self.load_state_dict(load_checkpoint(path, self.identity()))
             except UsageError as error:
                 if self.args.resume != "auto":
                     raise UsageError(f"{path}: {error}") from error
                 passed_over += f"passed over {path}: {error}\n"
+                continue
+            self.check_same_step()
+            return f"{passed_over}resumed from {path}, at step {self.step} of {self.plan[-1].end}"
+        self.check_same_step()
         if passed_over:
             raise UsageError(f"no checkpoint to go on from: {passed_over.splitlines()[0]}")
         return f"no checkpoint in {folder} yet: starting at step 0"
+
+    def check_same_step(self) -> None:
+        """Raises UsageError where the processes did not find the same checkpoint."""
+        steps = self.accelerator.gather(torch.tensor([self.step], device=self.accelerator.device)).tolist()
+        if len(set(steps)) > 1:
+            raise UsageError(f"the processes resume at steps {steps}: every process must see the same --output-dir")
+        self.check_masks_agree()

@@ -23,7 +23,8 @@ NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
 def make_accelerator(args: argparse.Namespace) -> Accelerator:
     """Processes, device and precision as launched; fast kernels where they change no result that matters."""
-    accelerator = Accelerator(mixed_precision=args.mixed_precision)
+    # without `cpu`, processes launched on a machine without GPUs would not know of each other
+    accelerator = Accelerator(mixed_precision=args.mixed_precision, cpu=not torch.accelerator.is_available())
     args.mixed_precision = accelerator.mixed_precision  # the launcher's, where the option was not given
     if accelerator.distributed_type not in (DistributedType.NO, DistributedType.MULTI_GPU, DistributedType.MULTI_CPU):
         raise UsageError(

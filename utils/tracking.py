@@ -37,7 +37,7 @@ class Tracker:
         self.bar = tqdm(
             total=steps, initial=step, unit="step", dynamic_ncols=True, disable=not (active and sys.stderr.isatty())
         )
-        self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=step) if active else None
+        self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1) if active else None
         self.first, self.started = step, time.monotonic()
 
     def step(self) -> None:

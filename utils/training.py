@@ -30,6 +30,7 @@ def train(run: Run, phase: Phase, tracker: Tracker, interruption: Interruption) 
     run.wrapped.train()
     while run.step < phase.end:
         totals, save, stop = _train_epoch(run, phase, tracker, interruption)
+        run.share_statistics()
         if run.step % run.steps_per_epoch == 0:
             _finish_epoch(run, phase, tracker, totals)
         if save:
@@ -86,7 +87,9 @@ def _optimizer_step(run: Run, phase: Phase, parts: list[tuple[Tensor, Tensor]], 
     # dropout and its like become functions of the step too
     torch.manual_seed(zlib.crc32(repr((run.args.seed, run.step, run.accelerator.process_index)).encode()))
     dropped = run.masking.dropped if run.masking else 0
+    sums = run.sums.clone()
     for _ in range(MAX_SKIPS):
+        run.sums.copy_(sums)
         _backward(run, parts, batch_size)
         if run.args.clip_grad_norm is not None:
             _clip_gradients(run, run.args.clip_grad_norm)
