@@ -227,7 +227,7 @@ class Masking:
             self.step, self.prune_start, self.prune_end, self.init_density, self.density
         )
         count = distributions.total_count(self.shapes, density)
-        if count >= sum(self.active.values()):
+        if count >= self.nnz:
             return dict(self.masks)
         magnitudes = [weight.abs() for weight in self.weights.values()]
         kept = k_largest_overall(magnitudes, count, among=list(self.masks.values()))

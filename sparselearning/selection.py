@@ -17,12 +17,14 @@ _DIGITS = (20, 10, 0)  # shifts; digits of 11 bits, overlapping by one that the 
 _DIGIT_MASK = (1 << 11) - 1
 
 
-def generator(*key: object) -> torch.Generator:
-    """A CPU generator that depends on `key` alone, e.g. (seed, "growth", step, layer): the same on every process.
+def seed_of(*key: object) -> int:
+    """A seed that depends on `key` alone; 32 bits, because torch's CPU generator reads no more of it."""
+    return zlib.crc32(repr(key).encode())
 
-    The key is hashed because torch's CPU generator reads only the low 32 bits of its seed.
-    """
-    return torch.Generator().manual_seed(zlib.crc32(repr(key).encode()))
+
+def generator(*key: object) -> torch.Generator:
+    """A CPU generator that depends on `key` alone, e.g. (seed, "growth", update, layer): the same on every process."""
+    return torch.Generator().manual_seed(seed_of(*key))
 
 
 def random_mask(shape: Sequence[int], k: int, rng: torch.Generator) -> Tensor:

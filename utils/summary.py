@@ -88,9 +88,9 @@ def save_member(run: Run, folder: Path, phase: Phase, ticket: Ticket) -> None:
 
 def finish(run: Run, folder: Path, ticket: Ticket) -> str:
     """Save the ticket to use, the pictures and the summary; returns the closing table."""
-    summary = summarise_run(run, ticket)
     if not run.accelerator.is_main_process:
         return ""
+    summary = summarise_run(run, ticket)
     save_ticket(folder / "ticket.safetensors", ticket, header(run))
     draw_learning_curve(folder / "learning_curve.png", run.history, run.plan, run.results)
     if run.masks:

@@ -5,13 +5,13 @@ import itertools
 import math
 import sys
 import time
-import zlib
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sparselearning.phases import Phase
+from sparselearning.selection import seed_of
 from utils.evaluation import evaluate
 from utils.interruption import Interruption
 from utils.run import Run
@@ -85,7 +85,7 @@ def _optimizer_step(run: Run, phase: Phase, parts: list[tuple[Tensor, Tensor]], 
     for group in run.optimizer.param_groups:
         group["lr"] = phase.lr(run.step - phase.start)
     # dropout and its like become functions of the step too
-    torch.manual_seed(zlib.crc32(repr((run.args.seed, run.step, run.accelerator.process_index)).encode()))
+    torch.manual_seed(seed_of(run.args.seed, run.step, run.accelerator.process_index))
     dropped = run.masking.dropped if run.masking else 0
     sums = run.sums.clone()
     for _ in range(MAX_SKIPS):
