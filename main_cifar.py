@@ -2,19 +2,26 @@
 
 python main_cifar.py --sparse --method granet --density 0.05 --sup-tickets     the paper's run of Table 1
 python main_cifar.py --sparse --method rigl --density 0.05                     the same run without tickets
+python main_cifar.py --sparse --method rigl --density 0.2 --edst               FreeTickets: an ensemble from one run
 python main_cifar.py --data digits --model resnet20 --epochs 20                a minute on a CPU, dense
 accelerate launch main_cifar.py ...                                            on several GPUs
 """
 
+from collections.abc import Callable
+
 import torch
+from accelerate import Accelerator
+from torch import nn
 
 from models import build
 from sparselearning import take_ticket
 from utils.arguments import parse
-from utils.data import load_cifar
+from utils.data import Splits, load_cifar
+from utils.ensemble import finish_ensemble
 from utils.errors import one_line_errors
 from utils.interruption import Interruption
 from utils.options import CIFAR
+from utils.output import RunFolder
 from utils.run import Run
 from utils.session import begin, open_folder
 from utils.setup import make_accelerator
@@ -34,37 +41,49 @@ def main() -> None:
         limit_train=args.limit_train,
         limit_test=args.limit_test,
         valid_fraction=args.valid_fraction,
-        seed=args.seed,
     )
-    torch.manual_seed(args.seed)  # the weights; everything else draws from generators of its own
-    run = Run(args, accelerator, build(args.model, data.num_classes), data)  # line 1
-    algorithm_1(run, begin(run, folder))
+    train_all(folder, accelerator, data, lambda: build(args.model, data.num_classes, args.width))
 
 
-def algorithm_1(run: Run, tracker: Tracker) -> None:
+def train_all(folder: RunFolder, accelerator: Accelerator, data: Splits, network: Callable[[], nn.Module]) -> None:
+    """One run, or with --ensemble Algorithm 2 of FreeTickets: independent runs, and the ensemble of their tickets."""
+    interruption = Interruption(accelerator, folder.args.checkpoint_minutes)
+    for member in folder.members():
+        if member.finished and member.args.resume:
+            continue
+        torch.manual_seed(member.args.seed)  # the weights; everything else draws from generators of its own
+        run = Run(member.args, accelerator, network(), data)  # line 1 of Algorithm 1
+        algorithm_1(run, begin(run, member), interruption)
+        accelerator.free_memory()
+    if folder.args.ensemble:
+        accelerator.print(finish_ensemble(folder, accelerator, network(), data.test))
+
+
+def algorithm_1(run: Run, tracker: Tracker, interruption: Interruption) -> None:
     """Algorithm 1 of the paper, from line 2 on: train, take tickets, superpose them."""
     args, superposition, results = run.args, run.superposition, run.results
-    interruption = Interruption(run.accelerator, args.checkpoint_minutes)
     for phase in run.plan[run.phases_done :]:
         train(run, phase, tracker, interruption)  # lines 4, 6 and 7; at the start of a cycle 12 and 13
         ticket = take_ticket(run.model.state_dict(), run.masks)
         results["final"] = run.evaluate(ticket)
         tracker.model(phase.name, run.step, results["final"])
         if phase.ticket:  # line 8
-            superposition.add(ticket)  # line 10, Eq. 4
-            superposed = run.superpose()  # line 11
             results["tickets"].append(results["final"])
-            results["superposed"] = run.evaluate(superposed)
+        elif phase is run.plan[0] and phase is not run.plan[-1]:
+            results[phase.name] = results["final"]
+        if superposition is not None and (phase.ticket or (args.include_normal and phase is run.plan[0])):
+            superposition.add(ticket)  # line 10, Eq. 4
+        if superposition is not None and phase.ticket:
+            results["superposed"] = run.evaluate(run.superpose())  # line 11
             tracker.model("superposed", run.step, results["superposed"])
-        elif args.sup_tickets:
-            results["normal"] = results["final"]
-            if args.include_normal:
-                superposition.add(ticket)
         if args.save_tickets:
             save_member(run, tracker.folder, phase, ticket)
         run.phases_done += 1
         run.save(tracker.folder)
-    ticket = run.superpose() if args.sup_tickets else take_ticket(run.model.state_dict(), run.masks)
+    if args.save_tickets and len(results["tickets"]) > 1:
+        results["ensemble"] = run.evaluate_ensemble(tracker.folder)
+        tracker.model("ensemble", run.step, results["ensemble"])
+    ticket = run.superpose() if superposition is not None else take_ticket(run.model.state_dict(), run.masks)
     tracker.say(finish(run, tracker.folder, ticket))  # line 17
     tracker.close()
 

@@ -8,17 +8,18 @@ accelerate launch main_imagenet.py --batch-size 256 --scale-lr --mixed-precision
 from pathlib import Path
 
 import torch
+from torch import nn
 
-from main_cifar import algorithm_1
+from main_cifar import train_all
 from models.classifiers import build
 from utils.arguments import parse
 from utils.errors import one_line_errors
 from utils.evaluation import evaluate
 from utils.files import load_ticket
 from utils.options import IMAGENET
+from utils.photo_stream import stream_photos
 from utils.photos import load_photos
-from utils.run import Run
-from utils.session import begin, open_folder
+from utils.session import open_folder
 from utils.setup import make_accelerator
 
 
@@ -27,15 +28,17 @@ def main() -> None:
     args.data = args.data or (Path(args.data_dir).resolve().name if args.data_dir else "ILSVRC/imagenet-1k")
     accelerator = make_accelerator(args)
     folder = None if args.eval_only else open_folder(args, accelerator)
-    data = load_photos(args, accelerator.device)
-    torch.manual_seed(args.seed)  # the weights; everything else draws from generators of its own
-    model = build(args.model, data.num_classes, args.image_size)
-    if folder is None:
-        model.load_state_dict(load_ticket(Path(args.ticket), model.state_dict()))
-        metrics = evaluate(accelerator, model.to(accelerator.device).to(memory_format=torch.channels_last), data.test)
-        return accelerator.print(", ".join(f"{name} {value:.4f}" for name, value in metrics.items()))
-    run = Run(args, accelerator, model, data)  # Algorithm 1, line 1
-    algorithm_1(run, begin(run, folder))
+    data = (stream_photos if args.streaming else load_photos)(args, accelerator.device)
+
+    def network() -> nn.Module:
+        return build(args.model, data.num_classes, args.image_size, args.width)
+
+    if folder is not None:
+        return train_all(folder, accelerator, data, network)
+    model = network()
+    model.load_state_dict(load_ticket(Path(args.ticket), model.state_dict()))
+    metrics = evaluate(accelerator, model.to(accelerator.device).to(memory_format=torch.channels_last), data.test)
+    accelerator.print(", ".join(f"{name} {value:.4f}" for name, value in metrics.items()))
 
 
 if __name__ == "__main__":

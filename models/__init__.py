@@ -9,7 +9,7 @@ from models.vgg import VGG16
 from models.wide_resnet import wrn28_10
 from sparselearning.errors import UsageError
 
-MODELS: dict[str, Callable[[int], nn.Module]] = {
+MODELS: dict[str, Callable[[int, float], nn.Module]] = {
     "vgg16": VGG16,
     "resnet50": resnet50,
     "wrn28-10": wrn28_10,
@@ -17,8 +17,10 @@ MODELS: dict[str, Callable[[int], nn.Module]] = {
 }
 
 
-def build(name: str, num_classes: int) -> nn.Module:
-    """A freshly initialised network."""
+def build(name: str, num_classes: int, width: float = 1.0) -> nn.Module:
+    """A freshly initialised network, of `width` times the usual channels in every layer."""
     if name not in MODELS:
         raise UsageError(f"unknown model {name!r}: choose one of {', '.join(MODELS)}")
-    return MODELS[name](num_classes)
+    if width * 16 < 1:
+        raise UsageError(f"width {width:g} leaves layers without a channel: use 0.0625 or more")
+    return MODELS[name](num_classes, width)

@@ -1,20 +1,51 @@
 """Any of torchvision's ImageNet classifiers by name: (N, 3, side, side) images in, (N, num_classes) raw logits out."""
 
 import difflib
+from typing import Any
 
 import torch
 import torchvision
 from torch import nn
+from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from sparselearning.errors import UsageError
 
 
-def build(name: str, num_classes: int, image_size: int) -> nn.Module:
+class NarrowResNet(torchvision.models.ResNet):
+    """A ResNet with `width` times the usual channels in every layer: the Small-Dense baseline of RigL."""
+
+    def __init__(self, block: type[BasicBlock | Bottleneck], layers: list[int], num_classes: int, width: float) -> None:
+        self.scale = width
+        super().__init__(block, layers, num_classes)
+        stem = round(64 * width)
+        self.conv1 = nn.Conv2d(3, stem, 7, stride=2, padding=3, bias=False)
+        nn.init.kaiming_normal_(self.conv1.weight, mode="fan_out", nonlinearity="relu")
+        self.bn1 = nn.BatchNorm2d(stem)
+        self.fc = nn.Linear(round(512 * width) * block.expansion, num_classes)
+
+    def _make_layer(self, block: Any, planes: int, blocks: int, stride: int = 1, dilate: bool = False) -> nn.Sequential:
+        if planes == 64:  # the first stage follows the stem
+            self.inplanes = round(64 * self.scale)
+        return super()._make_layer(block, round(planes * self.scale), blocks, stride, dilate)
+
+
+RESNETS: dict[str, tuple[type[BasicBlock | Bottleneck], list[int]]] = {
+    "resnet18": (BasicBlock, [2, 2, 2, 2]),
+    "resnet34": (BasicBlock, [3, 4, 6, 3]),
+    "resnet50": (Bottleneck, [3, 4, 6, 3]),
+}
+
+
+def build(name: str, num_classes: int, image_size: int, width: float = 1.0) -> nn.Module:
     """A freshly initialised classifier of torchvision.
 
     Raises:
-        UsageError: there is none of this name, or it cannot take images of this size.
+        UsageError: there is none of this name, or it cannot take images of this size or this width.
     """
+    if width != 1.0:
+        if name not in RESNETS or round(64 * width) < 1:
+            raise UsageError(f"--width {width:g} is for {', '.join(RESNETS)}, and at least 0.01")
+        return NarrowResNet(*RESNETS[name], num_classes, width)
     names = torchvision.models.list_models(module=torchvision.models)
     if name not in names:
         near = difflib.get_close_matches(name, names, 3) or ["resnet50", "vit_b_16", "convnext_tiny"]

@@ -82,11 +82,11 @@ class ResNet(nn.Module):
         return self.classifier(F.adaptive_avg_pool2d(out, 1).flatten(1))
 
 
-def resnet20(num_classes: int) -> ResNet:
+def resnet20(num_classes: int, width: float = 1.0) -> ResNet:
     """ResNet-20 with 16, 32 and 64 channels and projection shortcuts (option B)."""
-    return ResNet(BasicBlock, (3, 3, 3), 16, num_classes, bias=True)
+    return ResNet(BasicBlock, (3, 3, 3), round(16 * width), num_classes, bias=True)
 
 
-def resnet50(num_classes: int) -> ResNet:
+def resnet50(num_classes: int, width: float = 1.0) -> ResNet:
     """The ResNet-50 of Sup-tickets and GraNet on CIFAR; its classifier has no bias."""
-    return ResNet(Bottleneck, (3, 4, 6, 3), 64, num_classes, bias=False)
+    return ResNet(Bottleneck, (3, 4, 6, 3), round(64 * width), num_classes, bias=False)

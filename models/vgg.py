@@ -9,20 +9,21 @@ class VGG16(nn.Module):
     """Simonyan & Zisserman (2015), configuration D, with batch norm and one hidden layer of 512 in the head.
 
     This is the `vgg-like` network of SNIP and Sup-tickets, without dropout. Every convolution and linear layer has a
-    bias.
+    bias. All of them have `width` times the usual channels.
     """
 
-    def __init__(self, num_classes: int) -> None:
+    def __init__(self, num_classes: int, width: float = 1.0) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         channels = 3
         for stage in STAGES:
-            for width in stage:
-                layers += [nn.Conv2d(channels, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU()]
-                channels = width
+            for usual in stage:
+                wide = round(width * usual)
+                layers += [nn.Conv2d(channels, wide, 3, padding=1), nn.BatchNorm2d(wide), nn.ReLU()]
+                channels = wide
             layers.append(nn.MaxPool2d(2))
         self.features = nn.Sequential(*layers)
-        head = (nn.Linear(512, 512), nn.ReLU(), nn.BatchNorm1d(512), nn.Linear(512, num_classes))
+        head = (nn.Linear(wide, wide), nn.ReLU(), nn.BatchNorm1d(wide), nn.Linear(wide, num_classes))
         self.classifier = nn.Sequential(*head)
 
     def forward(self, images: Tensor) -> Tensor:

@@ -23,13 +23,13 @@ class PreActBlock(nn.Module):
 
 
 class WideResNet(nn.Module):
-    """Three groups of `(depth - 4) / 6` blocks with 16, 32 and 64 times `widen` channels."""
+    """Three groups of `(depth - 4) / 6` blocks with 1, 2 and 4 times `widen` the channels of the stem."""
 
-    def __init__(self, depth: int, widen: int, num_classes: int) -> None:
+    def __init__(self, depth: int, widen: int, num_classes: int, stem: int = 16) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(3, 16, 3, padding=1, bias=False)
-        channels, groups = 16, []
-        for width, stride in ((16 * widen, 1), (32 * widen, 2), (64 * widen, 2)):
+        self.conv1 = nn.Conv2d(3, stem, 3, padding=1, bias=False)
+        channels, groups = stem, []
+        for width, stride in ((stem * widen, 1), (2 * stem * widen, 2), (4 * stem * widen, 2)):
             first = PreActBlock(channels, width, stride)
             groups.append(nn.Sequential(first, *(PreActBlock(width, width, 1) for _ in range((depth - 4) // 6 - 1))))
             channels = width
@@ -48,6 +48,6 @@ class WideResNet(nn.Module):
         return self.classifier(F.adaptive_avg_pool2d(out, 1).flatten(1))
 
 
-def wrn28_10(num_classes: int) -> WideResNet:
-    """WRN-28-10 without dropout, the network of FreeTickets on CIFAR."""
-    return WideResNet(28, 10, num_classes)
+def wrn28_10(num_classes: int, width: float = 1.0) -> WideResNet:
+    """WRN-28-10 without dropout, the network of FreeTickets on CIFAR; `width` is in sixteenths, as the stem has 16."""
+    return WideResNet(28, 10, num_classes, stem=round(16 * width))

@@ -52,26 +52,34 @@ def _allocate(shapes: Shapes, density: float, raw: Callable[[Sequence[int]], flo
     """Densities ε·raw(shape), with ε such that the counts add up; what would pass 1 is dense (RigL's fixed point)."""
     total = total_count(shapes, density)
     size = {name: math.prod(shape) for name, shape in shapes.items()}
-    share = {name: raw(shape) * size[name] for name, shape in shapes.items()}
-    dense: set[str] = set()
-    while len(dense) < len(size):
-        sparse = [name for name in size if name not in dense]
-        epsilon = (total - sum(size[name] for name in dense)) / sum(share[name] for name in sparse)
-        too_dense = {name for name in sparse if epsilon * share[name] > size[name]}
-        if not too_dense:
+    return apportion(total, {name: raw(shape) * size[name] for name, shape in shapes.items()}, size, least=1)
+
+
+def apportion(
+    total: int, share: Mapping[str, float], size: Mapping[str, int], least: int = 0
+) -> dict[str, int]:
+    """Counts in proportion to the shares that add up to `total`; what would pass a layer's size goes to the others."""
+    full: set[str] = set()
+    while len(full) < len(size):
+        open_ = [name for name in size if name not in full]
+        epsilon = (total - sum(size[name] for name in full)) / sum(share[name] for name in open_)
+        too_full = {name for name in open_ if epsilon * share[name] > size[name]}
+        if not too_full:
             break
-        dense |= too_dense
-    ideal = {name: float(size[name]) if name in dense else epsilon * share[name] for name in size}
-    return round_to_total(ideal, size, total)
+        full |= too_full
+    ideal = {name: float(size[name]) if name in full else epsilon * share[name] for name in size}
+    return round_to_total(ideal, size, total, least)
 
 
-def round_to_total(ideal: Mapping[str, float], size: Mapping[str, int], total: int) -> dict[str, int]:
-    """Integers near `ideal` that add up to `total`, by largest remainder; each layer has at least 1 and at most all."""
-    count = {name: min(max(math.floor(ideal[name]), 1), size[name]) for name in size}
+def round_to_total(
+    ideal: Mapping[str, float], size: Mapping[str, int], total: int, least: int = 1
+) -> dict[str, int]:
+    """Integers near `ideal` that add up to `total`, by largest remainder; a layer has at least `least`, at most all."""
+    count = {name: min(max(math.floor(ideal[name]), least), size[name]) for name in size}
     missing = total - sum(count.values())
     step = 1 if missing > 0 else -1
     for _ in range(abs(missing)):
-        free = [name for name in size if 1 <= count[name] + step <= size[name]]
+        free = [name for name in size if least <= count[name] + step <= size[name]]
         name = max(free, key=lambda name: step * (ideal[name] - count[name]))
         count[name] += step
     return count

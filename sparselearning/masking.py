@@ -1,6 +1,6 @@
 """Masking: the masks of a model and what moves them, in anybody's training loop."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -8,14 +8,15 @@ from torch import Tensor, nn
 
 from sparselearning import distributions, schedules
 from sparselearning.errors import UsageError, choose
+from sparselearning.exploration import explore
 from sparselearning.initialization import initial_masks
 from sparselearning.layers import clear_, maskable_weights, torch_optimizer, unwrap
-from sparselearning.methods import GROWTH, METHODS
-from sparselearning.selection import drop, drop_count, grow, k_largest_overall
-from sparselearning.validation import check_arguments
+from sparselearning.methods import METHODS
+from sparselearning.selection import k_largest_overall
+from sparselearning.validation import check_arguments, check_exploration
 
 _TENSORS = ("masks", "explored", "dense_momentum")
-_COUNTERS = ("step", "updates", "dropped", "grown", "update_end")
+_NUMBERS = ("step", "updates", "dropped", "grown", "window", "threshold")
 _MOMENTUM = 0.9  # of the dense gradient, as in SNFS
 
 
@@ -38,13 +39,14 @@ class Masking:
         optimizer: any torch optimizer (or a wrapper with an `.optimizer`) that holds the model's weights.
         method: a row of `METHODS`.
         density: the fraction of maskable weights that is kept, in (0, 1].
-        init_density: where methods that prune gradually start (the method's).
-        sparse_init: `erk`, `er`, `uniform` or `snip` (the method's).
+        init_density: where methods that prune start (the method's).
+        sparse_init: `erk`, `er`, `uniform` or `snip` (the method's), or the masks themselves by parameter name.
         update_frequency: ΔT, optimizer steps between topology updates.
         prune_rate: p, the fraction of a layer's connections that is exchanged in an update.
         prune_rate_decay: `constant`, `cosine` or `linear`, to 0 at `total_steps`.
         growth: `gradient`, `random`, `momentum` (the method's), or `none` for methods that move nothing.
-        prune_start, prune_end: the steps between which gradual pruning goes from `init_density` to `density`.
+        prune_start, prune_end: the steps between which gradual pruning goes from `init_density` to `density`; one-shot
+            pruning happens at `prune_end`.
         total_steps: length of the run; no connection moves at its last step, with no training after.
         exempt: shell patterns of parameter names that stay dense and do not count.
         snip_batches: for SNIP, batches (inputs, labels) on the model's device.
@@ -55,7 +57,9 @@ class Masking:
         explored: likewise, every connection that was ever active (in-time over-parameterization, Liu et al. 2021).
         active: {parameter name: its number of active weights}.
         step: optimizer steps that really happened; `updates` those of the topology, `dropped` and `grown` connections.
-        update_end: no topology update at or after this step (`total_steps`).
+        window: the steps (first, last) of a phase, the whole run unless set: connections move every ΔT after its first
+            and before its last, and p decays over it.
+        threshold: of DSR, below which weights are dropped.
 
     Raises:
         UsageError: the arguments do not fit each other or the model; the message says what would.
@@ -69,7 +73,7 @@ class Masking:
         density: float = 0.05,
         *,
         init_density: float | None = None,
-        sparse_init: str | None = None,
+        sparse_init: str | Mapping[str, Tensor] | None = None,
         update_frequency: int = 1000,
         prune_rate: float = 0.5,
         prune_rate_decay: str = "constant",
@@ -89,23 +93,23 @@ class Masking:
         self.density = density
         self.target = distributions.total_count(self.shapes, density)
         self.init_density = density
-        if self.method.init_density is not None:
+        if self.method.pruning is not None:
             self.init_density = self.method.init_density if init_density is None else init_density
         self.update_frequency = update_frequency
         self.prune_rate, self.prune_rate_decay = prune_rate, prune_rate_decay
         self.prune_start, self.prune_end = prune_start, prune_end
-        self.total_steps, self.update_end = total_steps, total_steps
+        self.total_steps, self.window = total_steps, (0, total_steps)
         self.growth = self.method.growth if growth is None or self.method.growth is None else growth
         self.exploration_growth = growth or self.method.growth or "gradient"
         self.seed = seed
         self.step = 0
         self.updates = self.dropped = self.grown = 0
-        self._exploration: tuple[float, str] | None = None
+        self.threshold = self.method.threshold
+        self._exploration: tuple[float, str | None, str] | None = None
         check_arguments(self)
 
-        self.dense_momentum = {
-            name: torch.zeros_like(w) for name, w in self.weights.items() if self.exploration_growth == "momentum"
-        }
+        tracked = "momentum" in (self.exploration_growth, self.method.redistribution)
+        self.dense_momentum = {name: torch.zeros_like(w) for name, w in self.weights.items() if tracked}
         init = sparse_init or self.method.sparse_init
         self.masks = initial_masks(unwrap(model), self.weights, init, self.init_density, seed, snip_batches)
         self.explored = {name: mask.clone() for name, mask in self.masks.items()}
@@ -140,8 +144,7 @@ class Masking:
             if gradient is not None:
                 momentum.mul_(_MOMENTUM).add_(gradient)
         if self._exploration is not None:
-            rate, growth = self._exploration
-            self.update_topology(rate, growth)
+            self.update_topology(*self._exploration)
             self._exploration = None
         if not self._update_due(self.step + 1):
             for name, weight in self.weights.items():
@@ -151,14 +154,19 @@ class Masking:
     def _after_step(self, *_: Any) -> None:
         self.step += 1
         if self._update_due(self.step):
-            rate = schedules.prune_rate(self.step, self.total_steps, self.prune_rate, self.prune_rate_decay)
+            start, end = self.window
+            length = None if end is None else end - start
+            rate = schedules.prune_rate(self.step - start, length, self.prune_rate, self.prune_rate_decay)
             self.update_topology(rate, self.growth)
         else:
             self._clear_inactive_weights()
 
     def _update_due(self, step: int) -> bool:
-        moves = self.growth is not None or self.method.init_density is not None
-        return moves and step % self.update_frequency == 0 and (self.update_end is None or step < self.update_end)
+        if self.method.pruning == "one-shot":
+            return step == self.prune_end
+        start, end = self.window
+        moves = self.growth is not None or self.method.pruning is not None
+        return moves and step > start and (step - start) % self.update_frequency == 0 and (end is None or step < end)
 
     @torch.no_grad()
     def _clear_inactive_weights(self) -> None:
@@ -177,23 +185,23 @@ class Masking:
 
     # ---- moving connections ----------------------------------------------------------------------------------------
 
-    def explore(self, rate: float, growth: str | None = None) -> None:
+    def explore(self, rate: float, growth: str | None = None, drop: str = "smallest") -> None:
         """Let the next optimizer step begin with one exploration: drop and grow once at `rate`, by its own gradient.
 
         This is the parameter exploration at the start of a cycle (Sup-tickets §3.2.1; FreeTickets' global one with
         rate q): after the ticket before it was taken, and trained on from the very same step. With growth `none` it
         does nothing.
+
+        Args:
+            growth: a row of GROWTH (the method's).
+            drop: whose magnitude goes, the `smallest` or, for tickets of high variance (Table 11), the `largest`.
         """
         growth = growth or self.exploration_growth
-        choose("growth", growth, (*GROWTH, "none"))
-        if not 0 <= rate <= 1:
-            raise UsageError(f"the rate of an exploration is a fraction of the connections, not {rate:g}")
-        if growth == "momentum" and not self.dense_momentum:
-            raise UsageError("momentum is tracked from the start or not at all: give Masking growth='momentum'")
-        self._exploration = None if growth == "none" else (rate, growth)
+        check_exploration(self, rate, growth, drop)
+        self._exploration = None if growth == "none" else (rate, growth, drop)
 
     @torch.no_grad()
-    def update_topology(self, rate: float, growth: str | None) -> None:
+    def update_topology(self, rate: float, growth: str | None, drop: str = "smallest") -> None:
         """Eq. 1 and 2: drop by magnitude, grow by score; before that, prune to the density of the moment.
 
         A weight that was active before and after keeps its value and its optimizer state, also when it was dropped
@@ -201,13 +209,11 @@ class Masking:
         """
         new_masks = self._pruned_masks()
         if growth is not None:
-            for name, weight in self.weights.items():
-                count = drop_count(rate, self.active[name], weight.numel())
-                if count > 0:
-                    kept = drop(weight, new_masks[name], self.active[name], count)
-                    new_masks[name] = grow(GROWTH[growth](self, name, weight), kept, count)
-                    self.dropped += count
-                    self.grown += count
+            new_masks, lost, gained = explore(self, new_masks, rate, growth, drop)
+            self.dropped += sum(lost.values())
+            self.grown += sum(gained.values())
+            if lost != gained:
+                self.active = {name: count - lost[name] + gained[name] for name, count in self.active.items()}
         self.updates += 1
         for name, weight in self.weights.items():
             survivors = self.masks[name] & new_masks[name]
@@ -219,13 +225,12 @@ class Masking:
                     clear_(state, survivors)
 
     def _pruned_masks(self) -> dict[str, Tensor]:
-        """Gradual pruning: the largest weights of all layers together, as many as the density of this step allows."""
-        if self.method.init_density is None:
+        """Pruning: the largest weights of all layers together, as many as the density of this step allows."""
+        if self.method.pruning is None:
             return dict(self.masks)
         assert self.prune_end is not None
-        density = schedules.gradual_density(
-            self.step, self.prune_start, self.prune_end, self.init_density, self.density
-        )
+        start = self.prune_start if self.method.pruning == "gradual" else self.prune_end - 1
+        density = schedules.gradual_density(self.step, start, self.prune_end, self.init_density, self.density)
         count = distributions.total_count(self.shapes, density)
         if count >= self.nnz:
             return dict(self.masks)
@@ -262,7 +267,7 @@ class Masking:
             "method": self.method.title,
             "target": self.target,
             "exploration": self._exploration,
-            **{name: getattr(self, name) for name in (*_TENSORS, *_COUNTERS)},
+            **{name: getattr(self, name) for name in (*_TENSORS, *_NUMBERS)},
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -283,7 +288,7 @@ class Masking:
         for part in _TENSORS:
             for name, tensor in getattr(self, part).items():
                 tensor.copy_(state[part][name])
-        for name in _COUNTERS:
+        for name in _NUMBERS:
             setattr(self, name, state[name])
         self._exploration = state["exploration"]
         self.active = self._count_active()

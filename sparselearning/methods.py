@@ -4,7 +4,7 @@ A new method is a row here and at most one scoring function. What is common to a
 magnitude, what happens to weights and optimizer state) is done once, in `masking.py`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -26,22 +26,31 @@ class Method:
         title: the name as the papers print it.
         sparse_init: which connections exist at step 0.
         growth: the score by which dropped connections are replaced at a topology update; None: nothing moves.
-        init_density: for methods that prune gradually, the density they start from; None: the density is constant.
+        redistribution: the score by which layers share what is grown; None: each grows what it dropped.
+        threshold: where DSR's threshold for dropping starts; None: each layer drops its smallest weights.
+        pruning: how the density falls to the final one, `gradual` or `one-shot`; None: it is constant.
+        init_density: what it falls from.
     """
 
     title: str
     sparse_init: str
     growth: str | None
-    init_density: float | None = None
+    redistribution: str | None = None
+    threshold: float | None = None
+    pruning: str | None = None
+    init_density: float = 1.0
 
 
 METHODS = {
     "static": Method("Static", sparse_init="erk", growth=None),
     "snip": Method("SNIP", sparse_init="snip", growth=None),  # Lee et al. 2019
     "set": Method("SET", sparse_init="erk", growth="random"),  # Mocanu et al. 2018
+    "dsr": Method("DSR", sparse_init="uniform", growth="random", redistribution="nonzeros", threshold=1e-3),
+    "snfs": Method("SNFS", sparse_init="uniform", growth="momentum", redistribution="momentum"),
     "rigl": Method("RigL", sparse_init="erk", growth="gradient"),  # Evci et al. 2020
-    "granet": Method("GraNet", sparse_init="erk", growth="gradient", init_density=0.5),  # Liu et al. 2021
-    "gmp": Method("GMP", sparse_init="erk", growth=None, init_density=1.0),  # Zhu & Gupta 2017
+    "granet": Method("GraNet", sparse_init="erk", growth="gradient", pruning="gradual", init_density=0.5),
+    "gmp": Method("GMP", sparse_init="erk", growth=None, pruning="gradual"),  # Zhu & Gupta 2017
+    "pf": Method("PF", sparse_init="erk", growth=None, pruning="one-shot"),  # Han et al. 2015
 }
 
 
@@ -69,4 +78,23 @@ GROWTH: dict[str, Callable[["Masking", str, Tensor], Tensor]] = {
     "gradient": gradient,
     "random": random,
     "momentum": momentum,
+}
+
+
+def mean_momentum(masking: "Masking", left: Mapping[str, int]) -> dict[str, float]:
+    """SNFS: the mean |momentum| of a layer's active weights."""
+    sums = [masking.dense_momentum[name].abs().mul(mask).sum() for name, mask in masking.masks.items()]
+    means = torch.stack(sums).double() / torch.tensor(list(masking.active.values())).to(sums[0].device)
+    # no layer is without a share, so that there is always one to give to
+    return dict(zip(masking.masks, means.clamp(min=1e-30).tolist(), strict=True))
+
+
+def nonzeros(masking: "Masking", left: Mapping[str, int]) -> dict[str, float]:
+    """DSR: how many of a layer's weights were left."""
+    return {name: float(count) for name, count in left.items()}
+
+
+REDISTRIBUTION: dict[str, Callable[["Masking", Mapping[str, int]], dict[str, float]]] = {
+    "momentum": mean_momentum,
+    "nonzeros": nonzeros,
 }

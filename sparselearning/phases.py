@@ -2,10 +2,21 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import pairwise
 
-from sparselearning.errors import UsageError
-from sparselearning.schedules import cyclic, step_decay
+from sparselearning.errors import UsageError, choose
+from sparselearning.schedules import cosine, cyclic, falling, step_decay, valley
+
+
+@dataclass(frozen=True)
+class Exploration:
+    """One topology update that is large, or of another kind than the method's: the arguments of `Masking.explore`."""
+
+    rate: float
+    growth: str | None = None
+    drop: str = "smallest"
 
 
 @dataclass(frozen=True)
@@ -17,7 +28,7 @@ class Phase:
         start, end: optimizer steps of the run, end exclusive.
         lr: the learning rate at a step of the phase, counted from 0.
         updates: do connections move every ΔT steps?
-        explore: the rate of the one exploration at the start (0: none).
+        explore: the one exploration at the start, if any.
         ticket: is the model at the end a ticket?
     """
 
@@ -26,7 +37,7 @@ class Phase:
     end: int
     lr: Callable[[int], float]
     updates: bool = True
-    explore: float = 0.0
+    explore: Exploration | None = None
     ticket: bool = False
 
 
@@ -82,18 +93,75 @@ def cyclic_epochs(epochs: int, cycle_epochs: int, num_tickets: int | None, fract
     return num_tickets * cycle_epochs
 
 
-def sup_tickets(normal: Phase, tickets: int, cycle_steps: int, low: float, high: float, rate: float) -> list[Phase]:
-    """Algorithm 1: after the normal phase, cycles that explore once, train with the topology fixed, end in a ticket."""
-    starts = range(normal.end, normal.end + tickets * cycle_steps, cycle_steps)
-    return [normal] + [
+CYCLES = {"triangle": cyclic, "fge": valley, "swa": falling}  # how the learning rate goes through a cycle
+
+
+def sup_tickets(
+    normal: Phase,
+    tickets: int,
+    cycle_steps: int,
+    low: float,
+    high: float,
+    explorations: Sequence[Exploration | None],
+    shape: str = "triangle",
+) -> list[Phase]:
+    """Algorithm 1: after the normal phase, cycles that explore once, train with the topology fixed, end in a ticket.
+
+    Args:
+        low, high: α₁ and α₂, the learning rates between which a cycle goes.
+        explorations: with what the cycles begin; they take turns.
+        shape: a row of CYCLES. With `fge` the learning rate is lowest in the middle of a cycle: there the ticket is
+            taken, and the rise after it is a phase of its own.
+    """
+    rate = choose("cycle_lr", shape, CYCLES)
+    to_ticket = cycle_steps // 2 if shape == "fge" else cycle_steps
+
+    def course(step: int) -> float:
+        return rate(step, cycle_steps, low, high)
+
+    plan = [normal]
+    for j in range(tickets):
+        start = normal.end + j * cycle_steps
+        lowest, end = start + to_ticket, start + cycle_steps
+        explore = explorations[j % len(explorations)]
+        plan.append(Phase(f"cycle {j + 1}", start, lowest, course, updates=False, explore=explore, ticket=True))
+        if lowest < end:
+            plan.append(Phase(f"rise {j + 1}", lowest, end, lambda step: course(step + to_ticket), updates=False))
+    return plan
+
+
+def edst(exploration: Phase, tickets: int, refine_steps: int, lr: float, rate: float) -> list[Phase]:
+    """Algorithm 3 of FreeTickets: an exploration phase, then refinements that each end in a ticket.
+
+    Args:
+        exploration: t_ex long, at one large learning rate.
+        refine_steps: t_re of each refinement: its first half at `lr`, its second at a tenth of it. Connections move
+            every ΔT all the way.
+        rate: q, of the global exploration by which a refinement escapes from the ticket before it.
+    """
+    starts = range(exploration.end, exploration.end + tickets * refine_steps, refine_steps)
+    return [replace(exploration, name="explore")] + [
         Phase(
-            f"cycle {j}",
+            f"refine {j}",
             start,
-            start + cycle_steps,
-            lambda step: cyclic(step, cycle_steps, low, high),
-            updates=False,
-            explore=rate,
+            start + refine_steps,
+            lambda step: step_decay(step, lr, [refine_steps // 2]),
+            explore=Exploration(rate) if j > 1 else None,
             ticket=True,
         )
         for j, start in enumerate(starts, 1)
     ]
+
+
+def snapshot(steps: int, tickets: int, lr: float) -> list[Phase]:
+    """Snapshot ensembles (Huang et al. 2017): the whole run in equal cosine cycles from `lr`, a ticket after each."""
+    ends = [round(steps * j / tickets) for j in range(tickets + 1)]
+    return [
+        Phase(f"cycle {j}", start, end, partial(cosine, cycle_steps=end - start, high=lr), ticket=True)
+        for j, (start, end) in enumerate(pairwise(ends), 1)
+    ]
+
+
+def fine_tuning(normal: Phase, steps: int, lr: float) -> list[Phase]:
+    """Pruning and fine-tuning (PF): after the normal phase a second one at a constant learning rate."""
+    return [normal, Phase("fine-tune", normal.end, normal.end + steps, lambda step: lr, updates=False)]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 
 def prune_rate(step: int, total_steps: int | None, rate: float, decay: str) -> float:
-    """The drop rate p at a step: `constant`, or decayed to 0 at `total_steps` by a `cosine` (RigL) or `linear`ly."""
+    """The drop rate p at a step of a phase: `constant`, or to 0 at its end by a `cosine` (RigL) or `linear`ly."""
     if decay == "constant":
         return rate
     assert total_steps is not None
@@ -41,3 +41,19 @@ def cyclic(step: int, cycle_steps: int, low: float, high: float) -> float:
     if t <= 0.5:
         return (1 - 2 * t) * low + 2 * t * high
     return (2 - 2 * t) * high + (2 * t - 1) * low
+
+
+def valley(step: int, cycle_steps: int, low: float, high: float) -> float:
+    """FGE's cycle (Garipov et al. 2018): high → low → high, reaching `low` in the middle."""
+    return cyclic(step, cycle_steps, high, low)
+
+
+def falling(step: int, cycle_steps: int, low: float, high: float) -> float:
+    """SWA's cycle (Izmailov et al. 2018): at once up to `high`, then down to `low` at the cycle's last step."""
+    t = (step % cycle_steps + 1) / cycle_steps
+    return (1 - t) * high + t * low
+
+
+def cosine(step: int, cycle_steps: int, high: float) -> float:
+    """Snapshot ensembles' cycle (Huang et al. 2017, Eq. 2): half a cosine from `high` to nearly 0."""
+    return high / 2 * (math.cos(math.pi * (step % cycle_steps) / cycle_steps) + 1)

@@ -111,15 +111,16 @@ def k_largest_overall(scores: Sequence[Tensor], k: int, among: Sequence[Tensor] 
     return [mask.view(s.shape) for mask, s in zip(_k_largest(keys, k), scores, strict=True)]
 
 
-def drop_count(prune_rate: float, active: int, total: int) -> int:
-    """How many connections a layer exchanges: ⌈p·nnz⌉, or fewer where it has too few free places."""
+def drop_count(prune_rate: float, active: int, limit: int) -> int:
+    """How many connections a layer loses: ⌈p·nnz⌉, at most `limit`."""
     # p·nnz may come out just above an integer in binary: 0.3·10 must be 3, not 4
-    return min(math.ceil(prune_rate * active - 1e-9), total - active)
+    return min(math.ceil(prune_rate * active - 1e-9), limit)
 
 
-def drop(weight: Tensor, mask: Tensor, active: int, count: int) -> Tensor:
-    """Ψ of Eq. 1: the mask without its `count` weights of smallest magnitude (`active` is the mask's nnz)."""
-    return k_largest(weight.abs(), active - count, among=mask)
+def drop(weight: Tensor, mask: Tensor, active: int, count: int, criterion: str = "smallest") -> Tensor:
+    """Ψ of Eq. 1: the mask without its `count` weights of smallest (or largest) magnitude; `active` is its nnz."""
+    magnitude = weight.abs()
+    return k_largest(magnitude if criterion == "smallest" else magnitude.reciprocal(), active - count, among=mask)
 
 
 def grow(scores: Tensor, mask: Tensor, count: int) -> Tensor:

@@ -232,4 +232,4 @@ def test_numbers_that_mean_nothing_are_refused(words, refused):
 
 @pytest.mark.parametrize("words", ["--init-density 0.3", "--prune-end 0.9", "--method static --init-density 0.3"])
 def test_gradual_options_need_a_gradual_method(words, refused):
-    assert "whose density is constant" in refused("--sparse", *words.split())
+    assert "it is for granet and gmp" in refused("--sparse", *words.split())

@@ -100,12 +100,33 @@ def test_an_ensemble_is_the_mean_of_softmax_outputs(tickets, softmax_outputs, ev
     for found, probabilities in zip(summary["tickets"], softmax_outputs, strict=True):
         check(found, probabilities)
     check(summary["ensemble"], softmax_outputs.mean(0))
+    first, second = softmax_outputs
+    differ = (first.argmax(1) != second.argmax(1)).double().mean().item()
+    kl = ((first - second) * (first / second).log()).sum(1).mean().item() / 2  # of both orders
+    assert summary["ensemble"]["disagreement"] == differ > 0
+    assert summary["ensemble"]["kl"] == pytest.approx(kl, rel=1e-2)
+    assert lines[0].split()[-2:] == ["disagree", "KL"] and lines[-1].split()[-2] == f"{differ:.3f}"
     assert [line.split()[0] for line in lines[1:]] == [*map(str, tickets), "ensemble"]
 
 
 def test_a_ticket_twice_is_an_ensemble_of_itself(tickets, evaluate):
     summary, _ = evaluate("--tickets", tickets[0], tickets[0])
-    assert summary["ensemble"] == pytest.approx({key: summary["tickets"][0][key] for key in summary["ensemble"]})
+    own = {key: summary["tickets"][0][key] for key in ("accuracy", "nll", "ece")}
+    assert summary["ensemble"] == pytest.approx({**own, "disagreement": 0, "kl": 0})
+
+
+def test_a_narrow_ticket_is_evaluated_in_its_width(tmp_path, evaluate):
+    path, model = tmp_path / "narrow.safetensors", build("resnet20", 10, 0.5)
+    save_ticket(path, model.state_dict(), {**ABOUT, "width": 0.5})
+    weights = maskable_weights(model).values()
+    assert evaluate("--tickets", path)[0]["tickets"][0]["maskable"] == sum(weight.numel() for weight in weights)
+
+
+def test_layers_that_a_run_exempts_do_not_count(tmp_path, evaluate):
+    path = tmp_path / "exempt.safetensors"
+    save_ticket(path, ticket(0), {**ABOUT, "exempt": "conv1.* classifier.*"})
+    weights = maskable_weights(build("resnet20", 10), ["conv1.*", "classifier.*"]).values()
+    assert evaluate("--tickets", path)[0]["tickets"][0]["maskable"] == sum(weight.numel() for weight in weights)
 
 
 def test_what_the_header_leaves_out_must_be_said(tmp_path, tickets, evaluate, refused):

@@ -140,7 +140,8 @@ def test_the_summary_holds_numbers(name, finished):
     }  # fmt: skip
     assert same_types(summary, like)
     assert all(same_types(ticket, number) for ticket in test["tickets"])
-    assert set(test) == {"final", "tickets", *sup} and len(test["tickets"]) == len(run.tickets)
+    ensemble = {"ensemble"} if run.args.get("save_tickets") and len(run.tickets) > 1 else set()
+    assert set(test) == {"final", "tickets", *sup, *ensemble} and len(test["tickets"]) == len(run.tickets)
     assert summary["method"] == (run.args["method"] if run.args.get("sparse") else "dense")
     assert summary["sup_tickets"] == (name in SUP) and summary["seed"] == run.args["seed"]
     flops = summary["flops"]

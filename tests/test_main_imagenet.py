@@ -167,7 +167,7 @@ def world(*options: str) -> Iterator[None]:
     torch.set_num_threads(1)
     try:
         with (
-            mock.patch.object(main_imagenet, "build", lambda name, classes, size: Tiny(classes)),
+            mock.patch.object(main_imagenet, "build", lambda name, classes, size, width: Tiny(classes)),
             mock.patch.object(utils.summary, "draw_learning_curve"),
             mock.patch.object(utils.summary, "draw_sparsity"),
             mock.patch.object(sys, "argv", ["main_imagenet.py", *options]),
@@ -245,6 +245,8 @@ def test_eval_only_gives_the_numbers_of_the_summary(folder: Path, straight: Path
         (("--ticket", "x"), "--eval-only"),
         (("--eval-only", "--ticket", "nowhere.safetensors"), "no ticket nowhere"),
         (("--limit-train", "9999"), "cannot take the first 9999"),
+        (("--image-size", "0"), "--image-size 0 is not a positive number"),
+        (("--workers", "-1"), "--workers -1 is not"),
     ],
 )
 def test_mistakes_end_in_one_line(folder: Path, tmp_path: Path, options: tuple[str, ...], says: str) -> None:

@@ -116,7 +116,7 @@ def test_density_is_exact_from_initialisation_to_superposition(method: str, dens
     superposition = Superposition(masking.masks, masking.target, "cia")
     for cycle in range(3):
         masking.explore(0.5)
-        masking.update_end = 0
+        masking.window = (0, 0)
         train(model, optimizer, range(100 + 2 * cycle, 102 + 2 * cycle))
         check_sparse(masking, round(density * 584))
         superposition.add(take_ticket(model.state_dict(), masking.masks))
@@ -176,7 +176,7 @@ def test_density_is_exact_whatever_the_shapes_weights_and_gradients(data: st.Dat
     for weight in model.parameters():
         weight.grad = torch.zeros_like(weight)
     masking.explore(1.0)
-    masking.update_end = 0
+    masking.window = (0, 0)
     optimizer.step()
     check_sparse(masking, round(density * sum(numel)))
 
@@ -411,7 +411,7 @@ def test_update_times_of_a_thousand_steps(every: int, total: int | None, end: in
     optimizer = sgd(layer)
     masking = Masking(layer, optimizer, "set", 0.5, update_frequency=every, total_steps=total)
     if end is not None:
-        masking.update_end = end
+        masking.window = (0, end)
     seen, dropped = [], 0
     for step in range(1, 1001):
         optimizer.step()
@@ -863,7 +863,7 @@ def test_a_state_of_other_shapes_is_refused() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"method": "rigI"}, r"method 'rigI' is unknown: choose one of static, snip, set, rigl, granet, gmp"),
+        ({"method": "rigI"}, r"method 'rigI' is unknown: choose one of static, snip, set, dsr, snfs, rigl, granet, gmp, pf"),
         ({"growth": "gradients"}, r"growth 'gradients' is unknown"),
         ({"growth": "none"}, r"would empty RigL"),
         ({"sparse_init": "ERK"}, r"sparse_init 'ERK' is unknown"),

@@ -1,5 +1,6 @@
 """Metrics against their definitions, worked numbers and scikit-learn."""
 
+import itertools
 import math
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, log_loss
 
-from utils.metrics import per_sample, summarise
+from utils.metrics import disagreement, kl_divergence, per_sample, summarise
 
 
 def rows(*samples: tuple[float, int]) -> torch.Tensor:
@@ -109,3 +110,37 @@ def test_a_diverged_network_is_not_hidden():
 def test_no_samples_is_an_error():
     with pytest.raises(ValueError, match="no samples"):
         summarise(torch.empty(0, 3))
+
+
+# --- diversity ------------------------------------------------------------------------------------------------------
+
+
+def test_diversity_by_hand():
+    """Two images and two models, then a third that is the first again."""
+    first, second = torch.tensor([[[0.5, 0.5], [0.9, 0.1]], [[0.25, 0.75], [0.6, 0.4]]], dtype=torch.float64).log()
+    pair, three = torch.stack((first, second)), torch.stack((first, second, first))
+    assert disagreement(pair) == 0.5  # the first image; of two equal outputs the first counts
+    assert disagreement(three) == pytest.approx((0.5 + 0.5 + 0) / 3)
+    forth = (0.5 * math.log(2) + 0.5 * math.log(2 / 3) + 0.9 * math.log(1.5) + 0.1 * math.log(0.25)) / 2
+    back = (0.25 * math.log(0.5) + 0.75 * math.log(1.5) + 0.6 * math.log(2 / 3) + 0.4 * math.log(4)) / 2
+    assert kl_divergence(pair) == pytest.approx((forth + back) / 2)
+    assert kl_divergence(three) == pytest.approx((2 * forth + 2 * back) / 6)
+
+
+def test_diversity_by_its_definition():
+    models, images, classes = 4, 30, 5
+    log_probs = torch.randn(models, images, classes, generator=torch.Generator().manual_seed(0)).double().log_softmax(2)
+    p = log_probs.exp().tolist()
+    differ, kl = [], []
+    for a, b in itertools.permutations(range(models), 2):
+        for i in range(images):
+            differ.append(p[a][i].index(max(p[a][i])) != p[b][i].index(max(p[b][i])))
+            kl.append(sum(p[a][i][y] * (math.log(p[a][i][y]) - math.log(p[b][i][y])) for y in range(classes)))
+    assert disagreement(log_probs) == pytest.approx(sum(differ) / len(differ))
+    assert kl_divergence(log_probs) == pytest.approx(math.fsum(kl) / len(kl))
+    assert kl_divergence(log_probs[:1].expand(2, -1, -1)) == pytest.approx(0, abs=1e-12)
+
+
+def test_certain_models_have_a_finite_divergence():
+    sure = torch.tensor([[[1000.0, 0.0]], [[0.0, 1000.0]]]).log_softmax(2)
+    assert disagreement(sure) == 1 and kl_divergence(sure) == pytest.approx(1000)

@@ -58,7 +58,7 @@ def test_a_folder_in_use_is_refused_and_left_alone(name, folder):
     before = contents(folder)
     args = options(output_dir=str(folder))
     with pytest.raises(UsageError, match="--overwrite") as refusal:
-        RunFolder(args).check(args)
+        RunFolder(args).check()
     assert ("--resume auto" in str(refusal.value)) == (name != "summary.json")
     assert contents(folder) == before
 
@@ -66,8 +66,8 @@ def test_a_folder_in_use_is_refused_and_left_alone(name, folder):
 def test_a_folder_without_a_run_may_be_used(folder):
     for path in (folder, folder / "deeper" / "new"):
         args = options(output_dir=str(path))
-        RunFolder(args).check(args)
-        RunFolder(args).claim(args)
+        RunFolder(args).check()
+        RunFolder(args).claim()
         assert (path / "args.yaml").exists()
     assert (folder / "notes" / "todo.txt").read_text() == "keep me"
 
@@ -75,9 +75,9 @@ def test_a_folder_without_a_run_may_be_used(folder):
 def test_overwrite_removes_the_old_run_and_nothing_else(folder):
     fill(folder, OWN)
     args = options(output_dir=str(folder), overwrite=True)
-    RunFolder(args).check(args)
+    RunFolder(args).check()
     assert (folder / "summary.json").exists()  # not before the run is known to be possible
-    RunFolder(args).claim(args)
+    RunFolder(args).claim()
     assert sorted(contents(folder)) == ["args.yaml", "env.json", "notes/todo.txt"]
     assert "old" not in contents(folder).values()
 
@@ -85,26 +85,26 @@ def test_overwrite_removes_the_old_run_and_nothing_else(folder):
 def test_resume_goes_before_overwrite(folder):
     fill(folder, ("checkpoints", "metrics.csv"))
     args = options(output_dir=str(folder), overwrite=True, resume="auto")
-    RunFolder(args).check(args)
-    RunFolder(args).claim(args)
+    RunFolder(args).check()
+    RunFolder(args).claim()
     assert (folder / "checkpoints" / "old").exists() and (folder / "metrics.csv").exists()
 
 
 def test_a_finished_run_is_done_only_if_it_is_the_one_asked_for(folder):
     args = options(output_dir=str(folder), sparse=True, density=0.1, resume="auto")
-    RunFolder(args).claim(args)
+    RunFolder(args).claim()
     assert not RunFolder(args).finished
     fill(folder, ("summary.json",))
     assert RunFolder(args).finished
-    RunFolder(args).check(args)
+    RunFolder(args).check()
     other = options(output_dir=str(folder), sparse=True, density=0.2, resume="auto")
     with pytest.raises(UsageError, match=r"density 0\.1, not 0\.2"):
-        RunFolder(other).check(other)
+        RunFolder(other).check()
 
 
 def test_what_is_recorded_makes_the_same_run_as_a_config(folder):
     args = options(output_dir=str(folder), sparse=True, density=0.1, exempt=("classifier.*",))
-    RunFolder(args).claim(args)
+    RunFolder(args).claim()
     recorded = yaml.safe_load((folder / "args.yaml").read_text())
     assert recorded["density"] == 0.1 and recorded["exempt"] == ["classifier.*"]
     assert not {"cycle_epochs", "init_density", "cima_beta", "data_dir", "resume"} & set(recorded)  # they did nothing
@@ -114,7 +114,7 @@ def test_what_is_recorded_makes_the_same_run_as_a_config(folder):
 
 def test_the_environment_is_recorded(folder):
     args = options(output_dir=str(folder))
-    RunFolder(args).claim(args)
+    RunFolder(args).claim()
     env = json.loads((folder / "env.json").read_text())
     assert {"command", "python", "torch", "device", "processes", "threads", "commit"} <= set(env)
 
@@ -123,9 +123,9 @@ def test_a_file_in_the_way(tmp_path):
     (tmp_path / "file").write_text("mine")
     args = options(output_dir=str(tmp_path / "file"))
     with pytest.raises(UsageError, match="--output-dir"):
-        RunFolder(args).check(args)
+        RunFolder(args).check()
     args = options(output_dir=str(tmp_path / "file" / "run"))
-    RunFolder(args).check(args)
+    RunFolder(args).check()
     with pytest.raises(UsageError, match="cannot write"):
-        RunFolder(args).claim(args)
+        RunFolder(args).claim()
     assert (tmp_path / "file").read_text() == "mine"

@@ -7,7 +7,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sparselearning.errors import UsageError
-from sparselearning.phases import Phase, cyclic_epochs, normal_phase, sup_tickets
+from sparselearning.phases import Exploration, Phase, cyclic_epochs, normal_phase, sup_tickets
 
 BATCHES = 391  # of 128, from 50,000 images
 
@@ -15,13 +15,13 @@ BATCHES = 391  # of 128, from 50,000 images
 def paper_plan() -> list[Phase]:
     cyclic = cyclic_epochs(250, 8, None, None)
     normal = normal_phase(250 - cyclic, BATCHES, 0.1, (0.5, 0.75))
-    return sup_tickets(normal, cyclic // 8, 8 * BATCHES, 0.001, 0.005, 0.5)
+    return sup_tickets(normal, cyclic // 8, 8 * BATCHES, 0.001, 0.005, [Exploration(0.5)])
 
 
 def test_the_plan_of_the_paper_for_cifar() -> None:
-    rows = [(p.name, p.start, p.end, p.updates, p.explore, p.ticket) for p in paper_plan()]
+    rows = [(p.name, p.start, p.end, p.updates, p.explore and p.explore.rate, p.ticket) for p in paper_plan()]
     assert rows == [
-        ("normal", 0, 226 * BATCHES, True, 0.0, False),
+        ("normal", 0, 226 * BATCHES, True, None, False),
         ("cycle 1", 226 * BATCHES, 234 * BATCHES, False, 0.5, True),
         ("cycle 2", 234 * BATCHES, 242 * BATCHES, False, 0.5, True),
         ("cycle 3", 242 * BATCHES, 250 * BATCHES, False, 0.5, True),
@@ -137,7 +137,8 @@ def test_the_number_of_tickets_is_kept_or_refused_with_what_fits(
 @settings(max_examples=100, deadline=None)
 @given(st.integers(1, 50), st.integers(1, 9), st.integers(1, 6), st.integers(1, 6))
 def test_phases_follow_each_other_without_gap(epochs: int, batches: int, tickets: int, cycle: int) -> None:
-    plan = sup_tickets(normal_phase(epochs, batches, 0.1, (0.5,)), tickets, cycle * batches, 0.001, 0.005, 0.5)
+    normal = normal_phase(epochs, batches, 0.1, (0.5,))
+    plan = sup_tickets(normal, tickets, cycle * batches, 0.001, 0.005, [Exploration(0.5)])
     assert len(plan) == tickets + 1
     assert [phase.start for phase in plan] == [0, *(phase.end for phase in plan[:-1])]
     assert plan[-1].end == (epochs + tickets * cycle) * batches

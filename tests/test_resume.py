@@ -277,7 +277,7 @@ def test_other_options_are_refused_for_a_finished_run_too(tmp_path):
 
 def test_options_that_change_no_result_may_differ(interrupted, straight, tmp_path):
     interrupted.rename(tmp_path / "moved")
-    options = (*RUN, "--checkpoint-minutes", "1", "--save-tickets", "--resume", "auto")
+    options = (*RUN, "--checkpoint-minutes", "1", "--save-early", "0.5", "--resume", "auto")
     assert main(tmp_path / "moved", *options, stop=15)[0] == 143
     assert main(tmp_path / "moved", *options, "--batch-size", "4", "--gradient-accumulation-steps", "4")[0] == 0
 

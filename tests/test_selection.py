@@ -105,7 +105,7 @@ SCORE = torch.tensor([5.0, 2.0, 0.0, 3.0, 2.0, 3.0, 0.0, inf])
 
 
 def test_eight_weights_by_hand() -> None:
-    count = drop_count(0.5, 4, 8)
+    count = drop_count(0.5, 4, 4)
     kept = drop(WEIGHT, MASK, 4, count)
     assert count == 2
     assert kept.int().tolist() == [1, 0, 1, 0, 0, 0, 0, 0]
@@ -138,7 +138,7 @@ def test_drop_then_grow_is_the_sorted_one(data: st.DataObject) -> None:
     mask = data.draw(st.lists(st.booleans(), min_size=n, max_size=n))
     rate = data.draw(st.sampled_from([0.0, 0.3, 0.5, 0.8, 1.0]))
     active = sum(mask)
-    count = drop_count(rate, active, n)
+    count = drop_count(rate, active, n - active)
 
     stay = sorted_choice([abs(w) for w in weight], active - count, mask)
     new = sorted_choice([abs(s) for s in score], count, [not s for s in stay])
@@ -166,7 +166,7 @@ def test_drop_then_grow_is_the_sorted_one(data: st.DataObject) -> None:
     ],
 )
 def test_drop_count_by_hand(rate: float, active: int, total: int, count: int) -> None:
-    assert drop_count(rate, active, total) == count
+    assert drop_count(rate, active, total - active) == count
 
 
 @property_test

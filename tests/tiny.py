@@ -45,7 +45,7 @@ SPARSE = ("--data", "tiny", "--batch-size", "16", "--lr", "0.2", "--sparse", "--
 class Tiny(nn.Sequential):
     """Everything that keeps a state or draws at random: batch norm and dropout."""
 
-    def __init__(self, classes: int, norm: bool = True, dropout: float = 0.1) -> None:
+    def __init__(self, classes: int, width: float = 1.0, norm: bool = True, dropout: float = 0.1) -> None:
         super().__init__(
             nn.Conv2d(3, 8, 3, stride=4, bias=False),
             nn.BatchNorm2d(8) if norm else nn.Identity(),
@@ -62,7 +62,7 @@ class Tiny(nn.Sequential):
 class Exact(Tiny):
     """In double precision, where the order of a sum does not show; without batch norm, which sees a batch's parts."""
 
-    def __init__(self, classes: int) -> None:
+    def __init__(self, classes: int, width: float = 1.0) -> None:
         super().__init__(classes, norm=False, dropout=0)
         self.double()
 
@@ -70,7 +70,7 @@ class Exact(Tiny):
         return super().forward(x.double())
 
 
-NETWORKS: dict[str, Callable[[int], nn.Module]] = {
+NETWORKS: dict[str, Callable[[int, float], nn.Module]] = {
     "tiny": Tiny,
     "norm": functools.partial(Tiny, dropout=0),
     "plain": functools.partial(Tiny, norm=False, dropout=0),
@@ -79,7 +79,7 @@ NETWORKS: dict[str, Callable[[int], nn.Module]] = {
 
 
 def load_images(name: str, data_dir: str | None, device: Any, *, limit_train: int | None = None,
-                limit_test: int | None = None, valid_fraction: float = 0.0, seed: int = 0) -> Splits:  # fmt: skip
+                limit_test: int | None = None, valid_fraction: float = 0.0) -> Splits:  # fmt: skip
     """In the place of `load_cifar`: noise whose colour tells the class."""
 
     def images(n: int) -> ImageSet:

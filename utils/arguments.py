@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import Any, NoReturn
 import yaml
 
 from sparselearning.errors import UsageError
-from utils.options import GRADUAL, GRADUAL_OPTIONS, GROUPS, PHOTOS, RANGES, SPARSE, SUP_TICKETS
+from sparselearning.methods import METHODS
+from utils.options import GROUPS, NEEDS, PHOTOS, PRUNING, RANGES, REGIMES, SWITCHES
 
 
 class Parser(argparse.ArgumentParser):
@@ -37,10 +39,14 @@ def parse(recipe: Mapping[str, Any], description: str, argv: Sequence[str] | Non
     try:
         if "config" in given:
             given = {**vars(parser.parse_args(_config_arguments(parser, Path(given["config"])))), **given}
+        for switch in SWITCHES:
+            recipe = {**recipe, **(REGIMES.get(switch, {}) if given.get(switch) else {})}
         args = argparse.Namespace(**{**recipe, **given})
-        if "num_tickets" in given and "ticket_fraction" not in given:
+        if args.num_tickets is not None and "ticket_fraction" not in given:
             args.ticket_fraction = None  # the number goes before the recipe's fraction
         check(args, given)
+        if args.edst:
+            set_edst_epochs(args, given)
     except UsageError as error:
         parser.error(str(error))
     return args
@@ -75,9 +81,8 @@ def _config_arguments(parser: Parser, path: Path) -> list[str]:
 def effective(args: argparse.Namespace) -> dict[str, Any]:
     """The options that made a difference: what args.yaml records, and what --config reads back."""
     idle = {"config", "resume", "overwrite", "dry_run"}
-    idle |= set() if args.sparse else {*SPARSE}
-    idle |= set() if args.sparse and args.method in GRADUAL else {*GRADUAL_OPTIONS}
-    idle |= set() if args.sup_tickets else {*SUP_TICKETS}
+    idle |= {name for name, switches in NEEDS.items() if not _any_given(args, switches)}
+    idle |= {name for name, pruning in PRUNING.items() if METHODS[args.method].pruning != pruning}
     idle |= set() if args.superpose == "cima" else {"cima_beta"}
     options = {name: list(value) if isinstance(value, tuple) else value for name, value in vars(args).items()}
     return {name: value for name, value in options.items() if name not in idle and value not in (None, [])}
@@ -89,26 +94,65 @@ def check(args: argparse.Namespace, given: Mapping[str, Any]) -> None:
     Raises:
         UsageError: names the option and the remedy.
     """
-    for owner, options in (("sparse", SPARSE), ("sup_tickets", SUP_TICKETS)):
-        idle = [name for name in options if name in given]
-        if idle and not getattr(args, owner):
-            raise UsageError(
-                f"{_flag(idle[0])} does nothing without {_flag(owner)}: add {_flag(owner)} or leave it out"
-            )
+    for name, switches in NEEDS.items():
+        if name in given and not _any_given(args, switches):
+            owners = " or ".join(map(_flag, switches))
+            raise UsageError(f"{_flag(name)} does nothing without {owners}: add {owners}, or leave it out")
+    on = [name for name in SWITCHES if getattr(args, name)]
+    if len(on) > 1:
+        raise UsageError(f"{_flag(on[0])} and {_flag(on[1])} are different plans for a run: choose one")
+    if args.sparse and (args.snapshot or args.fge):
+        raise UsageError(f"{_flag(on[0])} is for dense networks: leave out --sparse, or use --sup-tickets")
     if "cima_beta" in given and args.superpose != "cima":
         raise UsageError("--cima-beta does nothing without --superpose cima")
-    for name in GRADUAL_OPTIONS:
-        if name in given and args.method not in GRADUAL:
-            raise UsageError(f"{_flag(name)} does nothing with --method {args.method}, whose density is constant")
+    for name, pruning in PRUNING.items():
+        if name in given and METHODS[args.method].pruning != pruning:
+            raise UsageError(
+                f"{_flag(name)} does nothing with --method {args.method}: it is for "
+                f"{' and '.join(method for method, row in METHODS.items() if row.pruning == pruning)}"
+            )
+    if "fine_tune_epochs" in given and args.sup_tickets:
+        raise UsageError("--fine-tune-epochs does nothing with --sup-tickets, whose cycles follow the pruning")
     for names, fits, what in RANGES:
         for name in names:
             value = getattr(args, name, None)
             if value is not None and not all(fits(v) for v in (value if isinstance(value, list | tuple) else [value])):
                 raise UsageError(f"{_flag(name)} {value} is not {what}")
-    if args.sup_tickets and args.lr_low > args.lr_high:
+    if args.ensemble and args.resume not in (None, "auto"):
+        raise UsageError("--ensemble has a checkpoint for each of its runs: use --resume auto")
+    if args.lr_low > args.lr_high:
         raise UsageError(f"--lr-low {args.lr_low:g} is above --lr-high {args.lr_high:g}: exchange them")
     if getattr(args, "eval_only", False) != (getattr(args, "ticket", None) is not None):
         raise UsageError("--eval-only and --ticket FILE belong together: give both or neither")
+
+
+def set_edst_epochs(args: argparse.Namespace, given: Mapping[str, Any]) -> None:
+    """With --edst the lengths of the phases add up to --epochs; that alone is divided like the recipe's.
+
+    Raises:
+        UsageError: they do not add up, or leave a phase without an epoch.
+    """
+    lengths = args.exploration_epochs, args.refine_epochs
+    whole = lengths[0] + args.num_tickets * lengths[1]
+    if "epochs" not in given:
+        args.epochs = whole
+    elif not {"exploration_epochs", "refine_epochs"} & {*given}:
+        args.refine_epochs = args.epochs * lengths[1] // whole
+        args.exploration_epochs = args.epochs - args.num_tickets * args.refine_epochs
+        if args.refine_epochs < 1:
+            raise UsageError(
+                f"--epochs {args.epochs} is too short for {args.num_tickets} tickets of --edst: use "
+                f"{math.ceil(whole / lengths[1])} or more"
+            )
+    elif args.epochs != whole:
+        raise UsageError(
+            f"--exploration-epochs {lengths[0]} and {args.num_tickets} times --refine-epochs {lengths[1]} are {whole} "
+            f"epochs, not --epochs {args.epochs}: leave one of them out"
+        )
+
+
+def _any_given(args: argparse.Namespace, switches: Sequence[str]) -> bool:
+    return any(getattr(args, switch) for switch in switches)
 
 
 def _flag(name: str) -> str:

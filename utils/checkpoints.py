@@ -18,13 +18,15 @@ from utils.files import file_digest, read_json, write_whole
 KEEP = 2
 # options that may differ between the parts of an interrupted run: they change no result (how a batch is cut into
 # parts does not either, as long as its size stays the same)
-FREE = {"output_dir", "overwrite", "resume", "config", "checkpoint_minutes", "dry_run", "data_dir", "save_tickets",
+FREE = {"output_dir", "overwrite", "resume", "config", "checkpoint_minutes", "dry_run", "data_dir", "save_early",
         "workers", "batch_size", "gradient_accumulation_steps"}  # fmt: skip
+PARTS = {"batch_size", "gradient_accumulation_steps"}  # on which the order of a stream depends
 
 
 def identity(args: argparse.Namespace, batch_size: int, steps_per_epoch: int) -> dict[str, Any]:
     """What must be equal for a checkpoint to go on; `batch_size` is that of all processes and parts together."""
-    options = {key: value for key, value in effective(args).items() if key not in FREE}
+    free = FREE - PARTS if getattr(args, "streaming", False) else FREE
+    options = {key: value for key, value in effective(args).items() if key not in free}
     return options | {"whole_batch_size": batch_size, "steps_per_epoch": steps_per_epoch}
 
 

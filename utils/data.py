@@ -128,12 +128,12 @@ def load_cifar(
     limit_train: int | None = None,
     limit_test: int | None = None,
     valid_fraction: float = 0.0,
-    seed: int = 0,
 ) -> Splits:
     """Loads cifar10, cifar100 or digits onto `device`, from the folder `data_dir` if one is given.
 
     The limits keep the first samples of a split, in stored order. `valid_fraction` (0 ≤ f < 1) of the training samples
-    that are left, chosen by `seed`, become the validation set, which is never augmented.
+    that are left become the validation set, which is never augmented. It is the same whatever the seed of a run, so
+    that tickets of several runs can be judged by images that none of them was trained on.
     Raises UsageError for an unknown name, data that cannot be read, and limits or fractions that leave nothing.
     """
     if name not in RECIPES:
@@ -148,7 +148,7 @@ def load_cifar(
         held_out = round(valid_fraction * len(train))
         if not 0 < held_out < len(train):
             raise UsageError(f"--valid-fraction {valid_fraction} of {len(train)} images leaves a set empty: change it")
-        shuffled = torch.randperm(len(train), generator=_generator(f"validation set of seed {seed}"))
+        shuffled = torch.randperm(len(train), generator=_generator("validation set"))
         valid = replace(_subset(train, shuffled[:held_out]), flip=False, shift=0)
         train = _subset(train, shuffled[held_out:])
     return Splits(train, valid, test, NUM_CLASSES[name])

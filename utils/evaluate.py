@@ -9,13 +9,13 @@ In full precision and one process: the numbers are those of a run's summary wher
 import json
 import math
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from models import build
 from sparselearning.errors import UsageError
@@ -24,24 +24,38 @@ from utils.arguments import Help, Parser
 from utils.data import ImageSet, load_cifar
 from utils.errors import one_line_errors
 from utils.evaluation import BATCH
-from utils.files import load_ticket, write_whole
-from utils.metrics import per_sample, summarise
+from utils.files import load_ticket, read_header, write_whole
+from utils.metrics import disagreement, kl_divergence, per_sample, summarise
+from utils.tickets import agreed, number, required
+
+COLUMNS = (  # key, title and form of a number in the table
+    ("accuracy", "accuracy", "{:8.2f} %"), ("nll", "NLL", "{:7.3f}"), ("ece", "ECE", "{:7.3f}"),
+    ("nnz", "nnz", "{:11,d}"), ("density", "density", "{:8.4f}"),
+    ("disagreement", "disagree", "{:8.3f}"), ("kl", "KL", "{:7.3f}"),
+    ("valid_accuracy", "validation", "{:8.2f} %"), ("soup_accuracy", "with it", "{:8.2f} %"),
+    ("kept", "kept", "{!s:>5s}"),
+)  # fmt: skip
 
 
-def option(args: Namespace, path: Path, name: str) -> str:
-    """`--data` or `--model`: as given, else as the header of the ticket says.
+def ticket_parser(command: str, description: str) -> Parser:
+    """The options of every command that takes saved tickets."""
+    parser = Parser(f"python -m {command}", description=description, formatter_class=Help)
+    parser.add_argument("--tickets", nargs="+", type=Path, required=True, metavar="FILE", help="safetensors files")
+    parser.add_argument("--data", metavar="NAME", help="cifar10, cifar100 or digits (what the tickets say)")
+    parser.add_argument("--data-dir", metavar="FOLDER", help="read the data here instead of from the Hub")
+    parser.add_argument("--model", metavar="NAME", help="(what the tickets say)")
+    parser.add_argument("--limit-test", type=int, metavar="N", help="use the first N test images only")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers here")
+    return parser
 
-    Raises:
-        UsageError: neither says it, or the file cannot be read.
-    """
-    try:
-        with safe_open(path, "pt") as file:
-            said = getattr(args, name) or (file.metadata() or {}).get(name)
-    except (SafetensorError, OSError) as error:
-        raise UsageError(f"{path} is not a readable ticket: {' '.join(str(error).split())}") from error
-    if said is None:
-        raise UsageError(f"{path} does not say what {name} it is for: add --{name}")
-    return said
+
+def device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def network(name: str, num_classes: int, width: float) -> nn.Module:
+    """A network on the device, to load tickets into."""
+    return build(name, num_classes, width).to(device()).to(memory_format=torch.channels_last)
 
 
 @torch.no_grad()
@@ -49,61 +63,67 @@ def predict(model: nn.Module, images: ImageSet) -> Tensor:
     """Log-probabilities, float64 (N, classes), of a model in evaluation mode."""
     model.eval()
     ranges = [(start, min(start + BATCH, len(images))) for start in range(0, len(images), BATCH)]
-    return torch.cat([model(inputs) for inputs, _ in images.clean_batches(ranges)]).double().log_softmax(1)
+    batches = tqdm(images.clean_batches(ranges), "predicting", len(ranges), leave=False, disable=None)
+    return torch.cat([model(inputs) for inputs, _ in batches]).double().log_softmax(1)
+
+
+def connections(weights: Iterable[Tensor]) -> dict[str, float]:
+    """Of maskable weights: how many are not zero, how many there are, and the ratio."""
+    counts = [(int(weight.count_nonzero()), weight.numel()) for weight in weights]
+    nnz, maskable = (sum(column) for column in zip(*counts, strict=True))
+    return {"nnz": nnz, "maskable": maskable, "density": nnz / maskable}
 
 
 def evaluate_tickets(args: Namespace) -> dict[str, Any]:
     """The content of `--json`: metrics and connections of each ticket, and of all of them together."""
-    names = {path: option(args, path, "data") for path in args.tickets}
-    if len(set(names.values())) > 1:
-        raise UsageError(f"the tickets are for {' and '.join(sorted(set(names.values())))}: evaluate them one by one")
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    data = names[args.tickets[0]]
-    splits = load_cifar(data, args.data_dir, device, limit_train=1, limit_test=args.limit_test)
-    results, predictions = [], []
-    for path in args.tickets:
-        name = option(args, path, "model")
-        model = build(name, splits.num_classes).to(device).to(memory_format=torch.channels_last)
+    headers = [read_header(path) for path in args.tickets]
+    data = required("data", agreed(headers, "data", args.data))
+    splits = load_cifar(data, args.data_dir, device(), limit_train=1, limit_test=args.limit_test)
+    test, tickets, predictions = splits.test, [], []
+    for path, header in zip(args.tickets, headers, strict=True):
+        name = required("model", args.model or header.get("model"))
+        model = network(name, splits.num_classes, number(header, "width") or 1.0)
         model.load_state_dict(load_ticket(path, model.state_dict()))
-        predictions.append(predict(model, splits.test))
-        weights = maskable_weights(model).values()
-        nnz, maskable = sum(int(w.count_nonzero()) for w in weights), sum(w.numel() for w in weights)
-        about = {"file": str(path), "model": name, "nnz": nnz, "maskable": maskable, "density": nnz / maskable}
-        results.append(about | summarise(per_sample(predictions[-1], splits.test.labels)))
-    summary: dict[str, Any] = {"data": data, "images": len(splits.test), "tickets": results}
-    if len(results) > 1:
-        mean = torch.stack(predictions).logsumexp(0) - math.log(len(predictions))  # of probabilities, as a logarithm
-        summary["ensemble"] = summarise(per_sample(mean, splits.test.labels))
+        predictions.append(predict(model, test))
+        weights = maskable_weights(model, header.get("exempt", "").split()).values()
+        metrics = summarise(per_sample(predictions[-1], test.labels))
+        tickets.append({"file": str(path), "model": name, **connections(weights), **metrics})
+    summary: dict[str, Any] = {"data": data, "images": len(test), "tickets": tickets}
+    if len(tickets) > 1:
+        outputs = torch.stack(predictions)
+        mean = outputs.logsumexp(0) - math.log(len(outputs))  # of probabilities, as a logarithm
+        diversity = {"disagreement": disagreement(outputs), "kl": kl_divergence(outputs)}
+        summary["ensemble"] = summarise(per_sample(mean, test.labels)) | diversity
     return summary
 
 
-def table(summary: dict[str, Any]) -> str:
-    """A line per ticket, and one for the ensemble."""
-    width = max(len(ticket["file"]) for ticket in summary["tickets"])
-    lines = [f"{'ticket':<{width}s} {'accuracy':>10s} {'NLL':>7s} {'ECE':>7s} {'nnz':>11s} {'density':>8s}"]
-    for m in [*summary["tickets"], *([summary["ensemble"]] if "ensemble" in summary else [])]:
-        name, size = m.get("file", "ensemble"), f" {m['nnz']:>11,d} {m['density']:8.4f}" if "nnz" in m else ""
-        lines.append(f"{name:<{width}s} {m['accuracy']:8.2f} % {m['nll']:7.3f} {m['ece']:7.3f}{size}")
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """A line per ticket, and for what was made of them; `file` names it, and it shows those numbers that it has."""
+    columns = [column for column in COLUMNS if any(column[0] in row for row in rows)]
+    width = max(len(row["file"]) for row in rows)
+    lines = [f"{'ticket':<{width}s}" + "".join(f" {title:>{len(form.format(0))}s}" for _, title, form in columns)]
+    for row in rows:
+        cells = (form.format(row[key]) if key in row else " " * len(form.format(0)) for key, _, form in columns)
+        lines.append(" ".join([f"{row['file']:<{width}s}", *cells]).rstrip())
     return "\n".join(lines)
+
+
+def write_numbers(path: Path | None, summary: Mapping[str, Any]) -> None:
+    """The file of `--json`, where it is asked for."""
+    try:
+        if path is not None:
+            write_whole(path, json.dumps(summary, indent=2) + "\n")
+    except OSError as error:
+        raise UsageError(f"--json {path} cannot be written: {error.strerror}") from error
 
 
 @one_line_errors()
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = Parser("python -m utils.evaluate", description=__doc__.split("\n")[0], formatter_class=Help)
-    parser.add_argument("--tickets", nargs="+", type=Path, required=True, metavar="FILE", help="safetensors files")
-    parser.add_argument("--data", metavar="NAME", help="cifar10, cifar100 or digits (what the tickets say)")
-    parser.add_argument("--data-dir", metavar="FOLDER", help="read the data here instead of from the Hub")
-    parser.add_argument("--model", metavar="NAME", help="(what the tickets say)")
-    parser.add_argument("--limit-test", type=int, metavar="N", help="use the first N test images only")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers here")
-    args = parser.parse_args(argv)
+    args = ticket_parser("utils.evaluate", __doc__.split("\n")[0]).parse_args(argv)
     summary = evaluate_tickets(args)
-    print(table(summary))
-    try:
-        if args.json:
-            write_whole(args.json, json.dumps(summary, indent=2) + "\n")
-    except OSError as error:
-        raise UsageError(f"--json {args.json} cannot be written: {error.strerror}") from error
+    ensemble = [{"file": "ensemble", **summary["ensemble"]}] if "ensemble" in summary else []
+    print(table(summary["tickets"] + ensemble))
+    write_numbers(args.json, summary)
 
 
 if __name__ == "__main__":

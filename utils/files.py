@@ -1,9 +1,10 @@
 """Files that are whole or not there, and that say when they are damaged."""
 
+import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,14 +32,14 @@ def file_digest(path: Path) -> str:
 
 
 def save_ticket(path: Path, ticket: Mapping[str, Tensor], about: Mapping[str, object]) -> None:
-    """Write a ticket as safetensors, with a digest of its tensors and what it is about in the header.
+    """Write a ticket as safetensors, with a digest of its tensors and what it is about in the header (None left out).
 
     `safetensors.torch.load_file` gives back a state dict for the model.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in ticket.items()}
     partial = path.with_name(path.name + ".partial")
-    header = {key: str(value) for key, value in about.items()}
+    header = {key: str(value) for key, value in about.items() if value is not None}
     try:
         save_file(tensors, partial, metadata={**header, "sha256": _tensor_digest(tensors)})
     except SafetensorError as error:  # an error of the file system, in words only
@@ -46,29 +47,58 @@ def save_ticket(path: Path, ticket: Mapping[str, Tensor], about: Mapping[str, ob
     partial.replace(path)
 
 
-def load_ticket(path: Path, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Read a ticket for a model whose state dict is `like`; nothing in the file is executed.
-
-    Raises:
-        UsageError: it cannot be read, is damaged, or belongs to another model.
-    """
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     try:
         with safe_open(path, "pt") as file:
-            header = file.metadata() or {}
-            ticket = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, not a dict
+            yield file
     except FileNotFoundError:
         raise UsageError(f"there is no ticket {path}") from None
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:
         raise UsageError(f"{path} is not a readable ticket: {' '.join(str(error).split())}") from error
-    if header.get("sha256") != _tensor_digest(ticket):
+
+
+def read_header(path: Path) -> dict[str, str]:
+    """What a ticket says of itself, a plain safetensors file nothing. Raises UsageError where it cannot be read."""
+    with _opened(path) as file:
+        return file.metadata() or {}
+
+
+def read_ticket(path: Path) -> dict[str, Tensor]:
+    """The tensors of a ticket, or of any safetensors file, on the CPU; nothing in the file is executed.
+
+    Raises:
+        UsageError: it cannot be read, or its tensors do not match the digest in its header.
+    """
+    with _opened(path) as file:
+        digest = (file.metadata() or {}).get("sha256")
+        ticket = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, not a dict
+    if digest not in (None, _tensor_digest(ticket)):
         raise UsageError(f"{path} is damaged: its tensors do not match the digest in its header")
+    return ticket
+
+
+def load_ticket(path: Path, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Read a ticket for a model whose state dict is `like`.
+
+    Raises:
+        UsageError: as `read_ticket`; it has no digest, or belongs to another model.
+    """
+    if "sha256" not in read_header(path):
+        raise UsageError(f"{path} has no digest in its header to check it by: save it with utils.files.save_ticket")
+    ticket = read_ticket(path)
+    check_same_model(path, ticket, like)
+    return ticket
+
+
+def check_same_model(path: Path, ticket: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> None:
+    """Raises UsageError where a ticket has other tensors than `like`."""
     for name in sorted({*like, *ticket}):
         own, loaded = like.get(name), ticket.get(name)
         if own is None or loaded is None or (own.shape, own.dtype) != (loaded.shape, loaded.dtype):
             raise UsageError(
                 f"{path} belongs to another model: {name} is missing or of another shape or type in one of them"
             )
-    return ticket
 
 
 def _tensor_digest(tensors: Mapping[str, Tensor]) -> str:
@@ -77,6 +107,11 @@ def _tensor_digest(tensors: Mapping[str, Tensor]) -> str:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def ticket_name(number: int) -> str:
+    """Where the ticket of a cycle, or of a refinement, stands in a run folder."""
+    return f"tickets/ticket-{number}.safetensors"
 
 
 def read_json(path: Path) -> Any:

@@ -6,6 +6,9 @@ logits into rows, one per sample; the rows, gathered in the order of the data se
 
 from __future__ import annotations
 
+import itertools
+from statistics import fmean
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -43,3 +46,21 @@ def summarise(rows: Tensor) -> dict[str, float]:
         "nll": nll.mean().item(),
         "ece": gaps.abs().sum().item() / len(rows),
     }
+
+
+def disagreement(log_probs: Tensor) -> float:
+    """The fraction of images on which two models predict different classes, mean over all pairs of M ≥ 2 models.
+
+    From their log-probabilities (M, N, C). d_dis of FreeTickets (Liu et al. 2022), section 5.1.
+    """
+    pairs = itertools.combinations(log_probs.argmax(2), 2)
+    return fmean((first != second).double().mean().item() for first, second in pairs)
+
+
+def kl_divergence(log_probs: Tensor) -> float:
+    """KL(P1‖P2) = Σ_y P1(y) (log P1(y) - log P2(y)) in nats, mean over the images and all ordered pairs of models.
+
+    From the log-probabilities (M, N, C) of M ≥ 2 models. d_KL of FreeTickets (Liu et al. 2022), section 5.1.
+    """
+    pairs = itertools.permutations(log_probs.double(), 2)
+    return fmean(F.kl_div(second, first, reduction="batchmean", log_target=True).item() for first, second in pairs)

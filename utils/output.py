@@ -16,10 +16,11 @@ import yaml
 from sparselearning.errors import UsageError
 from utils.arguments import effective
 from utils.checkpoints import FREE
+from utils.options import SWITCHES
 
 PACKAGES = ("torch", "torchvision", "accelerate", "datasets", "safetensors", "numpy")
 OWN = ("args.yaml", "env.json", "metrics.csv", "summary.json", "ticket.safetensors", "tensorboard", "checkpoints",
-       "tickets", "learning_curve.png", "sparsity_per_layer.png")  # fmt: skip
+       "tickets", "early.safetensors", "learning_curve.png", "sparsity_per_layer.png")  # fmt: skip
 
 
 def default_name(args: argparse.Namespace) -> str:
@@ -29,28 +30,42 @@ def default_name(args: argparse.Namespace) -> str:
     )
     parts = [data.replace("/", "-"), args.model]
     parts += [args.method, f"d{args.density:g}"] if args.sparse else ["dense"]
-    parts += ["sup"] if args.sup_tickets else []
+    parts += [name for switch, name in (("rewind", "ltr"), ("distill", "distilled")) if getattr(args, switch)]
+    parts += [switch.removesuffix("_tickets") for switch in SWITCHES if getattr(args, switch)]
+    parts += [f"ensemble{args.ensemble}"] if args.ensemble else []
     return "-".join([*parts, f"seed{args.seed}"])
 
 
 class RunFolder:
-    """The folder of one run.
+    """The folder of one run, or of the runs of an ensemble.
 
     Attributes:
+        args: the options of the run.
         path: `--output-dir`, or runs/ and a name that says what is run.
         finished: does it hold a finished run?
     """
 
     def __init__(self, args: argparse.Namespace) -> None:
+        self.args = args
         self.path = Path(args.output_dir or Path("runs") / default_name(args))
         self.finished = (self.path / "summary.json").exists()
 
-    def check(self, args: argparse.Namespace) -> None:
+    def members(self) -> list["RunFolder"]:
+        """The folder itself, or with --ensemble those of its runs; ensembles of two seeds share no seed of a run."""
+        count = self.args.ensemble
+        if not count:
+            return [self]
+        places = [(count * self.args.seed + j, str(self.path / f"member-{j + 1}")) for j in range(count)]
+        options = [{"seed": seed, "output_dir": place, "ensemble": None} for seed, place in places]
+        return [RunFolder(argparse.Namespace(**{**vars(self.args), **changes})) for changes in options]
+
+    def check(self) -> None:
         """Raises UsageError where the folder holds another run, and no option says what is to become of it."""
+        args = self.args
         if self.path.exists() and not self.path.is_dir():
             raise UsageError(f"{self.path} is a file: give another --output-dir")
         if args.resume and self.finished:
-            self._check_same(args)
+            self._check_same()
         if args.overwrite or args.resume or not any((self.path / name).exists() for name in OWN):
             return
         if self.finished:
@@ -60,13 +75,13 @@ class RunFolder:
             f"another --output-dir"
         )
 
-    def _check_same(self, args: argparse.Namespace) -> None:
+    def _check_same(self) -> None:
         """Raises UsageError where the finished run is not the one that the options ask for."""
         try:
             saved = yaml.safe_load((self.path / "args.yaml").read_text())
         except (OSError, ValueError, yaml.YAMLError) as error:
             raise UsageError(f"{self.path / 'args.yaml'} cannot be read: give another --output-dir") from error
-        asked = effective(args)
+        asked = effective(self.args)
         for name in sorted({*asked, *saved} - FREE):
             if asked.get(name) != saved.get(name):
                 raise UsageError(
@@ -74,8 +89,9 @@ class RunFolder:
                     f"another --output-dir"
                 )
 
-    def claim(self, args: argparse.Namespace) -> None:
+    def claim(self) -> None:
         """Make the folder, clear what --overwrite replaces, and record what is run and where."""
+        args = self.args
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             if args.overwrite and not args.resume:

@@ -17,8 +17,10 @@ from sparselearning.superposition import Superposition, Ticket
 from utils.checkpoints import checkpoint_path, find_checkpoints, identity, load_checkpoint, misfit, save_checkpoint
 from utils.costs import Costs
 from utils.data import Splits
-from utils.evaluation import evaluate, recompute_batch_norm
-from utils.setup import count_steps, make_masking, make_optimizer, make_plan, snip_batches
+from utils.evaluation import evaluate, evaluate_tickets, recompute_batch_norm
+from utils.files import ticket_name
+from utils.plans import make_plan, one_training
+from utils.setup import count_steps, make_masking, make_optimizer, make_teachers, snip_batches
 
 
 class Run:
@@ -29,6 +31,7 @@ class Run:
 
     Attributes:
         step: optimizer steps done; `phases_done`: phases that are over, their ticket taken.
+        early: the step after which the weights are kept to be rewound to.
         results: metrics on the test set of the models met so far: "normal", "tickets", "superposed", "final".
         history: a row of metrics per epoch.
         seconds: time spent in training steps; `data_wait`: the part of the last epoch's that went by without data.
@@ -43,17 +46,23 @@ class Run:
 
         self.model = model.to(accelerator.device).to(memory_format=torch.channels_last)
         self.scratch = copy.deepcopy(self.model)  # evaluates tickets, so that the trained model stays untouched
+        self.teachers = make_teachers(args, self.model)
         optimizer = make_optimizer(args, self.model, accelerator)
-        self.masking = make_masking(args, self.model, optimizer, self.plan, snip_batches(data.train))
+        snip = snip_batches(data.train)
+        self.masking = make_masking(args, self.model, optimizer, self.plan, self.steps_per_epoch, snip)
         self.masks: Mapping[str, Tensor] = self.masking.masks if self.masking else {}
-        self.costs = Costs(self.model, self.masking, tuple(data.train.clean_batch(0, 1)[0].shape[1:]))
+        input_shape = tuple(data.train.clean_batch(0, 1)[0].shape[1:])
+        self.costs = Costs(self.model, self.masking, input_shape, self.teachers)
         target = self.masking.target if self.masking else 0
-        self.superposition = Superposition(self.masks, target, args.superpose, args.cima_beta)
+        self.superposition: Superposition | None = None
+        if args.sup_tickets:
+            self.superposition = Superposition(self.masks, target, args.superpose, args.cima_beta)
         if args.compile:
             self.model.compile()
         self.wrapped, self.optimizer = accelerator.prepare(self.model, optimizer)
 
         self.step = self.phases_done = 0
+        self.early = round((args.save_early or 0) * one_training(args)) * self.steps_per_epoch
         self.results: dict[str, Any] = {"tickets": []}
         self.history: list[dict[str, Any]] = []
         self.seconds = self.images_per_second = self.data_wait = 0.0
@@ -84,6 +93,11 @@ class Run:
             raise self.diverged()
         return metrics
 
+    def evaluate_ensemble(self, folder: Path) -> dict[str, float]:
+        """Metrics of the tickets kept in a run folder, all together. Raises UsageError where one is missing."""
+        paths = [folder / ticket_name(j + 1) for j in range(len(self.results["tickets"]))]
+        return evaluate_tickets(self.accelerator, self.scratch, paths, self.data.test)
+
     def diverged(self) -> UsageError:
         rate = self.optimizer.param_groups[0]["lr"]
         return UsageError(
@@ -93,6 +107,7 @@ class Run:
 
     def superpose(self) -> Ticket:
         """The superposed ticket of the tickets so far, its batch-norm statistics averaged or recomputed."""
+        assert self.superposition is not None
         ticket = self.superposition.ticket()
         if self.args.bn == "average":
             return ticket
@@ -121,7 +136,7 @@ class Run:
             "optimizer": self.optimizer.state_dict(),
             "scaler": scaler.state_dict() if scaler is not None else None,
             "masking": self.masking.state_dict() if self.masking else None,
-            "superposition": self.superposition.state_dict(),
+            "superposition": self.superposition.state_dict() if self.superposition else None,
             "results": self.results,
             "history": self.history,
             "seconds": self.seconds,
@@ -140,7 +155,8 @@ class Run:
                 self.accelerator.scaler.load_state_dict(state["scaler"])
             if self.masking is not None:
                 self.masking.load_state_dict(state["masking"])
-            self.superposition.load_state_dict(state["superposition"], self.model.state_dict())
+            if self.superposition is not None:
+                self.superposition.load_state_dict(state["superposition"], self.model.state_dict())
             self.step, self.phases_done = state["step"], state["phases_done"]
             self.results, self.history = state["results"], state["history"]
             self.seconds, self.costs.steps = state["seconds"], state["cost"]
@@ -158,13 +174,14 @@ class Run:
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         buffers = {i: {"momentum_buffer": p.data} for i, p in enumerate(parameters) if step and self.args.momentum}
         own["optimizer"] = {**optimizer, "state": buffers}
-        tickets = state["superposition"]["tickets"]
-        counts = {name: mask.to(torch.int32) for name, mask in self.masks.items()}
-        own["superposition"] |= {
-            "tickets": 0,
-            "average": own["model"] if tickets else {},
-            "activations": counts if tickets and self.args.superpose == "caa" else {},
-        }
+        if self.superposition is not None:
+            tickets = state["superposition"]["tickets"]
+            counts = {name: mask.to(torch.int32) for name, mask in self.masks.items()}
+            own["superposition"] |= {
+                "tickets": 0,
+                "average": own["model"] if tickets else {},
+                "activations": counts if tickets and self.args.superpose == "caa" else {},
+            }
         return own | {"results": dict(state["results"]), "history": list(state["history"])}
 
     def save(self, folder: Path) -> Path:

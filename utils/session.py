@@ -19,7 +19,8 @@ def open_folder(args: argparse.Namespace, accelerator: Accelerator) -> RunFolder
     """
     folder = RunFolder(args)
     if accelerator.is_main_process and not args.dry_run:
-        folder.check(args)
+        for run in (folder, *folder.members()):
+            run.check()
     if args.resume and folder.finished:
         accelerator.print(f"{folder.path} holds this run, finished: nothing to resume")
         sys.exit(0)
@@ -36,7 +37,7 @@ def begin(run: Run, folder: RunFolder) -> Tracker:
     if args.resume:
         plan += "\n" + run.resume(folder.path)
     if main:
-        folder.claim(args)
+        folder.claim()
     tracker = Tracker(folder.path, args.epochs, run.plan[-1].end, run.step, main)
     tracker.say(plan)
     return tracker

@@ -1,8 +1,10 @@
-"""From the command line to the objects of a run: accelerator, optimizer, plan and masking."""
+"""From the command line to the objects of a run: accelerator, optimizer, masking and teachers."""
 
 import argparse
+import copy
 import math
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,13 +13,17 @@ from accelerate.utils import DistributedType
 from torch import Tensor, nn
 
 from sparselearning.errors import UsageError
+from sparselearning.layers import maskable_weights
 from sparselearning.masking import Masking
-from sparselearning.phases import Phase, cyclic_epochs, normal_phase, sup_tickets
+from sparselearning.methods import METHODS
+from sparselearning.phases import Phase
 from utils.data import ImageSet
+from utils.files import load_ticket
+from utils.plans import one_training
 
 SNIP_IMAGES = 10  # per class, as SNIP's authors use
 UPDATES = 20  # topology updates of a run too short for the recipe's ΔT
-SCALE = 128  # images in a batch at which --scale-lr leaves the learning rates as they are
+EARLY = "early.safetensors"  # the weights after --save-early of a run
 NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
 
@@ -50,51 +56,65 @@ def make_optimizer(args: argparse.Namespace, model: nn.Module, accelerator: Acce
     return torch.optim.SGD(groups, lr=args.lr, momentum=args.momentum, weight_decay=args.weight_decay, fused=fused)
 
 
-def make_plan(args: argparse.Namespace, steps_per_epoch: int, batch_size: int) -> list[Phase]:
-    """The phases of the run; their lengths are whole epochs. `batch_size` is that of all processes together."""
-    scale = batch_size / SCALE if args.scale_lr else 1.0
-    cyclic = 0
-    if args.sup_tickets:
-        cyclic = cyclic_epochs(args.epochs, args.cycle_epochs, args.num_tickets, args.ticket_fraction)
-    whole = args.epochs if args.lr_parts == "run" else None
-    normal = normal_phase(
-        args.epochs - cyclic, steps_per_epoch, scale * args.lr, args.lr_drops, args.warmup, parts_of=whole
-    )
-    cycles, cycle_steps = cyclic // args.cycle_epochs, args.cycle_epochs * steps_per_epoch
-    return sup_tickets(normal, cycles, cycle_steps, scale * args.lr_low, scale * args.lr_high, args.explore_rate)
-
-
 def make_masking(
     args: argparse.Namespace,
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     plan: list[Phase],
+    steps_per_epoch: int,
     snip: Iterable[tuple[Tensor, Tensor]],
 ) -> Masking | None:
     """The masks of a sparse run, None for a dense one; schedules given in parts of the run become optimizer steps."""
     if not args.sparse:
         return None
-    normal_end, run_end = plan[0].end, plan[-1].end
+    first_end = plan[0].end
+    one_shot = METHODS[args.method].pruning == "one-shot"
+    # connections move in the phases up to the first ticket, in which gradual pruning must come to its end
+    moving = next((phase.end for phase in plan if phase.ticket and phase.updates), first_end)
     return Masking(
         model,
         optimizer,
         method=args.method,
         density=args.density,
         init_density=args.init_density,
-        sparse_init=args.sparse_init,
+        sparse_init=rewind(args, model) if args.rewind else args.sparse_init,
         # rounded up, so that the last update is followed by a whole interval of training
-        update_frequency=min(args.update_limit, math.ceil(normal_end / UPDATES))
+        update_frequency=min(args.update_limit, math.ceil(first_end / UPDATES))
         if args.update_frequency is None
         else args.update_frequency,
         prune_rate=args.prune_rate,
         prune_rate_decay=args.prune_rate_decay,
         growth=args.growth,
-        prune_end=round(args.prune_end * run_end),
-        total_steps=normal_end,
+        prune_end=first_end if one_shot else round(args.prune_end * one_training(args) * steps_per_epoch),
+        total_steps=moving,
         exempt=args.exempt,
         snip_batches=snip,
         seed=args.seed,
     )
+
+
+def rewind(args: argparse.Namespace, model: nn.Module) -> dict[str, Tensor]:
+    """Give the model the early weights of the run `--rewind`; returns the connections of that run's ticket.
+
+    Raises:
+        UsageError: the run kept no early weights, or is of another model.
+    """
+    folder, like = Path(args.rewind), model.state_dict()
+    if not (folder / EARLY).is_file():
+        raise UsageError(f"{folder} holds no {EARLY}: train the run to rewind with --save-early 0.05")
+    ticket = load_ticket(folder / "ticket.safetensors", like)
+    model.load_state_dict(load_ticket(folder / EARLY, like))
+    return {name: ticket[name] != 0 for name in maskable_weights(model, args.exempt)}
+
+
+def make_teachers(args: argparse.Namespace, model: nn.Module) -> list[nn.Module]:
+    """A model in evaluation mode for each ticket of `--distill`. Raises UsageError as `load_ticket`."""
+    teachers = []
+    for path in args.distill:
+        teacher = copy.deepcopy(model).eval().requires_grad_(False)
+        teacher.load_state_dict(load_ticket(Path(path), model.state_dict()))
+        teachers.append(teacher)
+    return teachers
 
 
 def count_steps(images: int, batch_size: int, parts: int) -> int:

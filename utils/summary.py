@@ -8,9 +8,11 @@ from typing import Any
 from sparselearning.layers import maskable_weights
 from sparselearning.phases import Phase
 from sparselearning.superposition import Ticket
-from utils.files import save_ticket, write_whole
+from utils.files import save_ticket, ticket_name, write_whole
+from utils.plans import one_training
 from utils.plots import draw_learning_curve, draw_sparsity
 from utils.run import Run
+from utils.setup import EARLY
 
 
 def describe(run: Run) -> str:
@@ -44,11 +46,13 @@ def layer_table(run: Run) -> str:
 
 
 def summarise_run(run: Run, ticket: Ticket) -> dict[str, Any]:
-    """The content of summary.json, counted from the ticket itself."""
+    """The content of summary.json, counted from the ticket itself; an ensemble takes as many passes as it has tickets.
+    """
     masks = run.masks
     names = list(masks) or list(maskable_weights(run.model))
     nnz = {name: int(ticket[name].count_nonzero()) for name in names}
     densities = {name: nnz[name] / ticket[name].numel() for name in masks}
+    passes = len(run.results["tickets"]) if "ensemble" in run.results and run.superposition is None else 1
     return {
         **header(run),
         "maskable": sum(ticket[name].numel() for name in names),
@@ -56,9 +60,9 @@ def summarise_run(run: Run, ticket: Ticket) -> dict[str, Any]:
         "nnz_per_layer": nnz,
         "test": run.results,
         "flops": {
-            "train_ratio": run.costs.steps / run.step,
-            "test_ratio": run.costs.test_ratio(densities),
-            "test_ratio_rigl": run.costs.test_ratio(densities, "rigl"),
+            "train_ratio": run.costs.steps / (one_training(run.args) * run.steps_per_epoch),
+            "test_ratio": passes * run.costs.test_ratio(densities),
+            "test_ratio_rigl": passes * run.costs.test_ratio(densities, "rigl"),
         },
         "images_per_second": run.step * run.batch_size / run.seconds,
         "train_seconds": run.seconds,
@@ -71,19 +75,29 @@ def header(run: Run) -> dict[str, Any]:
     return {
         "data": args.data,
         "model": args.model,
+        "width": args.width,
         "method": args.method if args.sparse else "dense",
         "sup_tickets": args.sup_tickets,
         "seed": args.seed,
         "epochs": args.epochs,
         "density": args.density if args.sparse else 1.0,
+        "exempt": " ".join(args.exempt),
+        "limit_train": args.limit_train,
+        "valid_fraction": args.valid_fraction,
     }
 
 
 def save_member(run: Run, folder: Path, phase: Phase, ticket: Ticket) -> None:
     """Keep the ticket of a cycle, and with --include-normal the model before the first, in the folder `tickets`."""
     if run.accelerator.is_main_process and (phase.ticket or run.args.include_normal):
-        name = f"ticket-{len(run.results['tickets'])}" if phase.ticket else phase.name
-        save_ticket(folder / f"tickets/{name}.safetensors", ticket, header(run) | {"phase": phase.name})
+        name = ticket_name(len(run.results["tickets"])) if phase.ticket else f"tickets/{phase.name}.safetensors"
+        save_ticket(folder / name, ticket, header(run) | {"phase": phase.name})
+
+
+def save_early(run: Run, folder: Path) -> None:
+    """Keep the weights of this moment, to rewind to."""
+    if run.accelerator.is_main_process:
+        save_ticket(folder / EARLY, run.model.state_dict(), header(run) | {"step": run.step})
 
 
 def finish(run: Run, folder: Path, ticket: Ticket) -> str:
@@ -103,9 +117,11 @@ def finish(run: Run, folder: Path, ticket: Ticket) -> str:
 def closing_table(summary: Mapping[str, Any]) -> str:
     """Each ticket, their superposition, nnz and FLOPs."""
     test = summary["test"]
-    rows = [("end of normal phase", test["normal"])] if "normal" in test else []
+    rows = [(f"end of {name} phase", test[name]) for name in ("normal", "explore") if name in test]
     rows += [(f"ticket {i}", metrics) for i, metrics in enumerate(test["tickets"], 1)]
-    rows += [("superposed", test["superposed"])] if "superposed" in test else [("final", test["final"])]
+    rows += [("superposed", test["superposed"])] if "superposed" in test else []
+    rows += [("ensemble", test["ensemble"])] if "ensemble" in test else []
+    rows += [("final", test["final"])] if not test["tickets"] else []
     lines = [f"{'model':<20s} {'accuracy':>9s} {'NLL':>7s} {'ECE':>7s}"]
     lines += [f"{name:<20s} {m['accuracy']:7.2f} % {m['nll']:7.3f} {m['ece']:7.3f}" for name, m in rows]
     flops = summary["flops"]
@@ -119,13 +135,23 @@ def closing_table(summary: Mapping[str, Any]) -> str:
 
 def plan_table(plan: Sequence[Phase], steps_per_epoch: int) -> str:
     """The phases of a run, a line each."""
-    lines = [f"{'phase':<10s} {'epochs':>13s} {'steps':>17s} {'lr: first, max, last':>24s}  connections"]
+    lines = [f"{'phase':<11s} {'epochs':>13s} {'steps':>17s} {'lr: first, max, last':>24s}  connections"]
     for phase in plan:
         rates = [phase.lr(i) for i in range(phase.end - phase.start)]
-        moves = [f"explore {phase.explore:g} first"] * bool(phase.explore) + ["move every ΔT"] * phase.updates
+        epochs = f"{phase.start / steps_per_epoch:.4g}–{phase.end / steps_per_epoch:.4g}"
         lines.append(
-            f"{phase.name:<10s} {phase.start // steps_per_epoch + 1:>6d}–{phase.end // steps_per_epoch:<6d} "
-            f"{phase.start + 1:>8d}–{phase.end:<8d} {rates[0]:>8.4g}{max(rates):>8.4g}{rates[-1]:>8.4g}  "
-            f"{', '.join(moves) or 'fixed'}{', ends in a ticket' if phase.ticket else ''}"
+            f"{phase.name:<11s} {epochs:>13s} {phase.start:>8d}–{phase.end:<8d} "
+            f"{rates[0]:>8.4g}{max(rates):>8.4g}{rates[-1]:>8.4g}  "
+            f"{_movement(phase)}{', ends in a ticket' if phase.ticket else ''}"
         )
     return "\n".join(lines)
+
+
+def _movement(phase: Phase) -> str:
+    """How connections move in a phase."""
+    moves = ["move every ΔT"] * phase.updates
+    if phase.explore is not None:
+        how = phase.explore.growth and f" by {phase.explore.growth}"
+        which = " of the largest" if phase.explore.drop == "largest" else ""
+        moves.insert(0, f"explore {phase.explore.rate:g}{which}{how or ''} first")
+    return ", ".join(moves) or "fixed"

@@ -15,6 +15,7 @@ from sparselearning.selection import seed_of
 from utils.evaluation import evaluate
 from utils.interruption import Interruption
 from utils.run import Run
+from utils.summary import save_early
 from utils.tracking import Tracker
 
 SLOW = 0.1  # of an epoch spent waiting for data is worth a line in the log
@@ -24,9 +25,9 @@ MAX_SKIPS = 50  # of fp16's gradient scaler in a row: 2⁵⁰ is beyond any scal
 def train(run: Run, phase: Phase, tracker: Tracker, interruption: Interruption) -> None:
     """Train to the end of the phase; connections move as the phase says."""
     if run.masking is not None:
-        run.masking.update_end = phase.end if phase.updates else phase.start
+        run.masking.window = (phase.start, phase.end if phase.updates else phase.start)
         if phase.explore and run.step == phase.start:
-            run.masking.explore(phase.explore)
+            run.masking.explore(phase.explore.rate, phase.explore.growth, phase.explore.drop)
     run.wrapped.train()
     while run.step < phase.end:
         totals, save, stop = _train_epoch(run, phase, tracker, interruption)
@@ -43,10 +44,10 @@ def train(run: Run, phase: Phase, tracker: Tracker, interruption: Interruption) 
 def _train_epoch(
     run: Run, phase: Phase, tracker: Tracker, interruption: Interruption
 ) -> tuple[tuple[float, float, float], bool, int]:
-    """Train to the end of the epoch or to an interruption; returns what `sums` has come to, and what poll said."""
+    """Train to the end of the epoch or phase, or to an interruption; returns what `sums` is, and what poll said."""
     epoch, first = divmod(run.step, run.steps_per_epoch)
     order = run.data.train.epoch(run.args.seed, epoch)
-    positions = range(first, run.steps_per_epoch)
+    positions = range(first, min(run.steps_per_epoch, first + phase.end - run.step))
     batches = order.batches(part for position in positions for part in _parts(run, len(order), position))
     save, stop, waited, started = False, 0, 0.0, time.perf_counter()
     for position in positions:
@@ -111,11 +112,22 @@ def _backward(run: Run, parts: list[tuple[Tensor, Tensor]], batch_size: int) -> 
         with contextlib.nullcontext() if i == len(parts) else run.accelerator.no_sync(run.wrapped):
             logits = run.wrapped(images)
             loss = F.cross_entropy(logits.float(), labels, reduction="sum", label_smoothing=run.args.label_smoothing)
+            lessons = [_soft_loss(run, teacher, images, logits) for teacher in run.teachers]
+            mean = sum(lessons, loss) / (1 + len(lessons))
             # DDP averages over the processes what is to be summed
-            run.accelerator.backward(loss * (run.accelerator.num_processes / batch_size))
+            run.accelerator.backward(mean * (run.accelerator.num_processes / batch_size))
         with torch.no_grad():
             correct = (logits.argmax(1) == labels).sum()
             run.sums += torch.stack((loss, correct, torch.full_like(correct, len(labels))))
+
+
+def _soft_loss(run: Run, teacher: nn.Module, images: Tensor, logits: Tensor) -> Tensor:
+    """T² · KL(teacher ‖ student) of the distributions at temperature T, summed over the batch (Hinton et al. 2015)."""
+    with torch.no_grad(), run.accelerator.autocast():
+        wisdom = teacher(images)
+    t = run.args.temperature
+    soft, target = (F.log_softmax(x.float() / t, dim=1) for x in (logits, wisdom))
+    return t**2 * F.kl_div(soft, target, reduction="sum", log_target=True)
 
 
 def _clip_gradients(run: Run, max_norm: float) -> None:
@@ -144,6 +156,8 @@ def _finish_epoch(run: Run, phase: Phase, tracker: Tracker, totals: tuple[float,
         "images_per_second": run.images_per_second,
     }
     run.history.append(row)
+    if run.step == run.early:
+        save_early(run, tracker.folder)
     tracker.epoch(run.history, {name: 1 - density for name, density in run.costs.densities().items()})
     if tracker.board is not None:
         tracker.board.add_scalar("speed/data_wait", run.data_wait, run.step)

@@ -1,0 +1,206 @@
+"""Saved tickets, of one run or of several, superposed into one: averaged, and pruned back to their density.
+
+python -m utils.superpose --tickets runs/NAME/tickets/*.safetensors
+python -m utils.superpose --tickets runs/*/ticket.safetensors --greedy --data-dir CIFAR10
+
+In one process, in full precision. It reads no data, so that tickets of main_imagenet.py and of any model of your own
+are superposed too, except to choose among them, for batch norm and to evaluate.
+"""
+
+import argparse
+import copy
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+from tqdm import tqdm
+
+from sparselearning import Superposition, UsageError, take_ticket
+from sparselearning.superposition import AVERAGES, Ticket
+from utils.data import RECIPES, ImageSet, load_cifar
+from utils.errors import one_line_errors
+from utils.evaluate import connections, device, network, predict, table, ticket_parser, write_numbers
+from utils.evaluation import recompute_batch_norm
+from utils.files import check_same_model, save_ticket
+from utils.metrics import per_sample, summarise
+from utils.options import CIFAR
+from utils.tickets import Tickets, number, required, training_part
+
+Row = dict[str, Any]  # of the table
+
+
+class Bench:
+    """The data and the network of the tickets, to judge them by."""
+
+    def __init__(self, args: argparse.Namespace, tickets: Tickets) -> None:
+        data, name = required("data", tickets.data), required("model", tickets.model)
+        if data not in RECIPES:
+            raise UsageError(f"tickets of {data} superpose without data; then use main_imagenet.py --eval-only")
+        limit, fraction = training_part(args, tickets.headers) if args.greedy or args.bn == "recompute" else (1, 0.0)
+        splits = load_cifar(
+            data, args.data_dir, device(), limit_train=limit, limit_test=args.limit_test, valid_fraction=fraction
+        )
+        self.test, self.valid = splits.test, splits.valid if args.greedy else None
+        seed, epochs = (int(number(tickets.headers[0], name) or 0) for name in ("seed", "epochs"))
+        self.order = splits.train.epoch(seed, epochs)  # that would come next, as in a run
+        self.model = network(name, splits.num_classes, number(tickets.headers[0], "width") or 1.0)
+        check_same_model(tickets.paths[0], tickets.first, self.model.state_dict())
+
+    def metrics(self, ticket: Ticket, images: ImageSet) -> dict[str, float]:
+        """Accuracy (%), NLL and ECE."""
+        self.model.load_state_dict(ticket)
+        return summarise(per_sample(predict(self.model, images), images.labels))
+
+    def valid_accuracy(self, ticket: Ticket) -> dict[str, float]:
+        """On validation images, where there are some to choose by."""
+        return {} if self.valid is None else {"valid_accuracy": self.metrics(ticket, self.valid)["accuracy"]}
+
+    def judge(self, ticket: Ticket) -> dict[str, float]:
+        return self.metrics(ticket, self.test) | self.valid_accuracy(ticket)
+
+    def recompute(self, ticket: Ticket) -> Ticket:
+        """The ticket with the batch-norm statistics of one pass over the training images."""
+        self.model.load_state_dict(ticket)
+        accelerator = Accelerator(mixed_precision="no", cpu=device().type == "cpu")
+        recompute_batch_norm(accelerator, self.model, self.order, min(CIFAR["batch_size"], len(self.order)))
+        return {name: tensor.cpu() for name, tensor in take_ticket(self.model.state_dict(), {}).items()}
+
+
+def greedy(
+    rows: list[Row], soup: Superposition, read: Callable[[Path], Ticket], accuracy: Callable[[Superposition], float]
+) -> tuple[Superposition, list[Row]]:
+    """A greedy soup (Wortsman et al. 2022, Model soups, Recipe 1), of sparse tickets.
+
+    The best ticket, and then one by one each next that leaves the superposition at least as accurate.
+
+    Args:
+        rows: one per ticket, with its `file` and its `valid_accuracy`; they get `soup_accuracy`, that of the
+            superposition with it, and `kept`.
+        soup: a superposition without tickets.
+        accuracy: of the superposed ticket on validation images.
+
+    Returns:
+        The superposition of the tickets kept, and their rows in the order of its average.
+    """
+    best, kept = -1.0, []
+    for row in tqdm(sorted(rows, key=lambda row: -row["valid_accuracy"]), "choosing", leave=False, disable=None):
+        trial = copy.deepcopy(soup)
+        trial.add(read(Path(row["file"])))
+        row["soup_accuracy"] = accuracy(trial)
+        row["kept"] = row["soup_accuracy"] >= best
+        if row["kept"]:
+            soup, best = trial, row["soup_accuracy"]
+            kept.append(row)
+    return soup, kept
+
+
+def superpose(args: argparse.Namespace) -> dict[str, Any]:
+    """Save the superposition of the tickets; returns the content of `--json`.
+
+    Raises:
+        UsageError: the tickets do not fit each other, or the options them.
+    """
+    tickets = Tickets(args)
+    bench = Bench(args, tickets) if needs_data(args) else None
+    finish: Callable[[Ticket], Ticket] = bench.recompute if bench and args.bn == "recompute" else lambda ticket: ticket
+
+    def measure(file: str, ticket: Ticket) -> Row:
+        judged = bench.judge(ticket) if bench else {}
+        return {"file": file, **connections(ticket[name] for name in tickets.names), **judged}
+
+    soup = Superposition(tickets.names, tickets.count, args.superpose, args.cima_beta)
+    rows = []
+    for path in tqdm(tickets.paths, "tickets", leave=False, disable=None):
+        ticket = tickets.read(path)
+        rows.append(measure(str(path), ticket))
+        if not args.greedy:
+            soup.add(ticket)
+    used = rows
+    if bench and args.greedy:
+        valid = bench.valid_accuracy
+        soup, used = greedy(rows, soup, tickets.read, lambda trial: valid(finish(trial.ticket()))["valid_accuracy"])
+    ticket = finish(soup.ticket())
+    about = {
+        "data": tickets.data,
+        "model": tickets.model,
+        "density": tickets.density,
+        "exempt": tickets.exempt,
+        "superpose": args.superpose,
+        "cima_beta": args.cima_beta if args.superpose == "cima" else None,
+        "bn": args.bn,
+        "greedy": args.greedy,
+    }
+    files = " ".join(row["file"] for row in used)
+    try:
+        save_ticket(args.output, ticket, {**tickets.header(), "phase": None, **about, "tickets": files})
+    except OSError as error:
+        raise UsageError(f"--output {args.output} cannot be written: {error.strerror}") from error
+    return {"output": str(args.output), **about, "tickets": rows, "superposed": measure("superposed", ticket)}
+
+
+def report(summary: Mapping[str, Any]) -> None:
+    """Print the table; on stderr a warning, where the tickets do not go together."""
+    superposed, tickets = summary["superposed"], summary["tickets"]
+    used = [row for row in tickets if row.get("kept", True)]
+    print(table([*tickets, superposed]))
+    print(f"{len(used)} of {len(tickets)} tickets superposed in {summary['output']}")
+    if "accuracy" in superposed and superposed["accuracy"] < (worst := min(row["accuracy"] for row in used)):
+        print(
+            f"warning: the superposition is worse ({superposed['accuracy']:.2f} %) than each of its tickets "
+            f"({worst:.2f} % or more): they may lie in different basins; --greedy chooses those that go together",
+            file=sys.stderr,
+        )
+
+
+def needs_data(args: argparse.Namespace) -> bool:
+    return args.evaluate or args.greedy or args.bn == "recompute" or args.data_dir is not None
+
+
+def check(args: argparse.Namespace) -> None:
+    """Refuse options that would do nothing, and to write over anything. Raises UsageError."""
+    if len(args.tickets) < 2:
+        raise UsageError("one ticket is no superposition: give --tickets two files or more")
+    idle = {
+        "--cima-beta": (args.cima_beta, args.superpose == "cima", "--superpose cima"),
+        "--limit-train": (args.limit_train, args.greedy or args.bn == "recompute", "--greedy or --bn recompute"),
+        "--valid-fraction": (args.valid_fraction, args.greedy, "--greedy"),
+        "--limit-test": (args.limit_test, needs_data(args), "--evaluate"),
+    }
+    for flag, (given, useful, remedy) in idle.items():
+        if given is not None and not useful:
+            raise UsageError(f"{flag} does nothing without {remedy}")
+    if args.output.resolve() in [path.resolve() for path in args.tickets]:
+        raise UsageError(f"--output {args.output} is one of the tickets: give it another name")
+    if args.output.exists() and not args.overwrite:
+        raise UsageError(f"{args.output} exists: give another --output, or --overwrite to replace it")
+
+
+@one_line_errors()
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = ticket_parser("utils.superpose", __doc__.split("\n")[0])
+    add = parser.add_argument
+    add("--density", type=float, metavar="D", help="fraction of maskable weights that is kept (the tickets')")
+    add("--superpose", choices=list(AVERAGES), default="cia", help="averaging (cia)")
+    add("--cima-beta", type=float, metavar="B", help="cima: weight of the tickets before the newest (0.8)")
+    add("--greedy", action="store_true", help="only tickets that leave it as accurate on validation images, best first")
+    add("--bn", choices=["average", "recompute"], default="average", help="batch-norm statistics: averaged (default), "
+        "or one pass over the training images")  # fmt: skip
+    add("--evaluate", action="store_true", help="all on the test images; so does whatever else reads data: --greedy, "
+        "--bn recompute and --data-dir")  # fmt: skip
+    add("--limit-train", type=int, metavar="N", help="use the first N training images only (as the tickets did)")
+    add("--valid-fraction", type=float, metavar="F", help="greedy: the part of the training images that no ticket was "
+        "trained on (what the tickets say)")  # fmt: skip
+    add("--output", type=Path, metavar="FILE", default=Path("superposed.safetensors"), help="(superposed.safetensors)")
+    add("--overwrite", action="store_true", help="replace the file that --output names")
+    args = parser.parse_args(argv)
+    check(args)
+    args.cima_beta = CIFAR["cima_beta"] if args.cima_beta is None else args.cima_beta
+    summary = superpose(args)
+    report(summary)
+    write_numbers(args.json, summary)
+
+
+if __name__ == "__main__":
+    main()
