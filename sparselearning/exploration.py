@@ -1,15 +1,16 @@
-"""Parameter exploration: drop connections and grow as many, over all layers (Sup-tickets, Eq. 1 and 2).
+"""What a topology update does to the masks of all layers: prune, and explore (drop, and grow as many).
 
-A layer gets back what it loses, unless the method's row says how the losses of all are shared out anew.
+A layer gets back what it drops, unless the method's row says how the losses of all are shared out anew.
 """
 
 from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from sparselearning.distributions import apportion
+from sparselearning.distributions import apportion, total_count
 from sparselearning.methods import GROWTH, REDISTRIBUTION
-from sparselearning.selection import drop, drop_count, grow, k_largest
+from sparselearning.schedules import gradual_density
+from sparselearning.selection import drop, drop_count, grow, k_largest, k_largest_overall
 
 if TYPE_CHECKING:
     from sparselearning.masking import Masking
@@ -19,8 +20,23 @@ Counts = dict[str, int]
 _TOLERANCE = 0.1  # of DSR: how far the number it drops may be from its aim before the threshold changes
 
 
+def prune(masking: "Masking") -> Masks:
+    """The largest weights of all layers together, as many as the density of this step allows."""
+    if masking.method.pruning is None:
+        return masking.masks
+    assert masking.prune_end is not None
+    start = masking.prune_start if masking.method.pruning == "gradual" else masking.prune_end - 1
+    density = gradual_density(masking.step, start, masking.prune_end, masking.init_density, masking.density)
+    count = total_count(masking.shapes, density)
+    if count >= masking.nnz:
+        return masking.masks
+    magnitudes = [weight.abs() for weight in masking.weights.values()]
+    kept = k_largest_overall(magnitudes, count, among=list(masking.masks.values()))
+    return dict(zip(masking.masks, kept, strict=True))
+
+
 def explore(masking: "Masking", masks: Masks, rate: float, growth: str, criterion: str) -> tuple[Masks, Counts, Counts]:
-    """Move connections once.
+    """Drop and grow once (Sup-tickets, Eq. 1 and 2).
 
     Args:
         masks: the connections to start from, `masking.active[name]` of them in each layer.

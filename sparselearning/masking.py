@@ -8,11 +8,10 @@ from torch import Tensor, nn
 
 from sparselearning import distributions, schedules
 from sparselearning.errors import UsageError, choose
-from sparselearning.exploration import explore
+from sparselearning.exploration import explore, prune
 from sparselearning.initialization import initial_masks
 from sparselearning.layers import clear_, maskable_weights, torch_optimizer, unwrap
 from sparselearning.methods import METHODS
-from sparselearning.selection import k_largest_overall
 from sparselearning.validation import check_arguments, check_exploration
 
 _TENSORS = ("masks", "explored", "dense_momentum")
@@ -207,7 +206,10 @@ class Masking:
         A weight that was active before and after keeps its value and its optimizer state, also when it was dropped
         and grown again; all others are zero in both.
         """
-        new_masks = self._pruned_masks()
+        new_masks = prune(self)
+        if new_masks is not self.masks:
+            before, self.active = self.nnz, self._count_active(new_masks)
+            self.dropped += before - self.nnz
         if growth is not None:
             new_masks, lost, gained = explore(self, new_masks, rate, growth, drop)
             self.dropped += sum(lost.values())
@@ -223,23 +225,6 @@ class Masking:
             for state in self.optimizer.state[weight].values():
                 if isinstance(state, Tensor) and state.shape == weight.shape:
                     clear_(state, survivors)
-
-    def _pruned_masks(self) -> dict[str, Tensor]:
-        """Pruning: the largest weights of all layers together, as many as the density of this step allows."""
-        if self.method.pruning is None:
-            return dict(self.masks)
-        assert self.prune_end is not None
-        start = self.prune_start if self.method.pruning == "gradual" else self.prune_end - 1
-        density = schedules.gradual_density(self.step, start, self.prune_end, self.init_density, self.density)
-        count = distributions.total_count(self.shapes, density)
-        if count >= self.nnz:
-            return dict(self.masks)
-        magnitudes = [weight.abs() for weight in self.weights.values()]
-        kept = k_largest_overall(magnitudes, count, among=list(self.masks.values()))
-        masks = dict(zip(self.weights, kept, strict=True))
-        self.dropped += self.nnz - count
-        self.active = self._count_active(masks)
-        return masks
 
     def _count_active(self, masks: dict[str, Tensor] | None = None) -> dict[str, int]:
         counts = torch.stack([mask.sum() for mask in (masks or self.masks).values()]).tolist()
