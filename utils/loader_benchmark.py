@@ -49,9 +49,9 @@ def loader(args: argparse.Namespace) -> dict[str, float]:
         "high": high,
         "n": len(times),
         "ms": 1000 / own,
-        "classic_ms": 1000 / other,
+        "against_ms": 1000 / other,
         "images_per_second": own,
-        "classic_images_per_second": other,
+        "against_images_per_second": other,
     }
 
 
