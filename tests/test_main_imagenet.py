@@ -25,12 +25,14 @@ import main_imagenet
 import utils.summary
 from models.classifiers import build
 from sparselearning.errors import UsageError
+from sparselearning.phases import Exploration
 from tests.tiny import Tiny, differences, outcome, signal_at
 from utils.arguments import parse
 from utils.errors import one_line_errors
 from utils.options import CIFAR, IMAGENET
+from utils.plans import make_plan
 from utils.run import Run
-from utils.setup import count_steps, make_masking, make_optimizer, make_plan
+from utils.setup import count_steps, make_masking, make_optimizer
 from utils.training import _parts
 
 CPU = cast(Any, SimpleNamespace(device=torch.device("cpu"), mixed_precision="no"))
@@ -49,7 +51,9 @@ def recipe(*options: str) -> Namespace:
 def test_the_plan_of_the_paper_scales_with_the_epochs(epochs: int) -> None:
     normal, *cycles = make_plan(recipe(*SUP, "--epochs", str(epochs)), PER_EPOCH, 128)
     tickets = int(0.08 * epochs) // 2
-    assert [(c.end - c.start, c.ticket, c.updates, c.explore) for c in cycles] == [(40, True, False, 0.5)] * tickets
+    assert [(c.end - c.start, c.ticket, c.updates, c.explore) for c in cycles] == [
+        (40, True, False, Exploration(0.5))
+    ] * tickets
     assert (normal.end, cycles[-1].end) == ((epochs - 2 * tickets) * PER_EPOCH, epochs * PER_EPOCH)
     rates = np.array([normal.lr(step) for step in range(normal.end)])
     warm = round(0.05 * epochs) * PER_EPOCH
@@ -83,7 +87,7 @@ def test_scale_lr_scales_every_rate_by_the_whole_batch() -> None:
 def test_topology_follows_the_paper(per_epoch: int, frequency: int) -> None:
     args, model = recipe(*SUP), Tiny(10)
     plan = make_plan(args, per_epoch, 128)
-    masking = make_masking(args, model, make_optimizer(args, model, CPU), plan, ())
+    masking = make_masking(args, model, make_optimizer(args, model, CPU), plan, per_epoch, ())
     assert masking is not None
     assert (masking.update_frequency, masking.prune_end) == (frequency, 30 * per_epoch)
     assert (masking.prune_rate, masking.prune_rate_decay, masking.total_steps) == (0.5, "cosine", 92 * per_epoch)
@@ -250,7 +254,7 @@ def test_eval_only_gives_the_numbers_of_the_summary(folder: Path, straight: Path
     ],
 )
 def test_mistakes_end_in_one_line(folder: Path, tmp_path: Path, options: tuple[str, ...], says: str) -> None:
-    status, _, err = main(folder, *options, "--workers", "0", "--output-dir", str(tmp_path / "run"))
+    status, _, err = main(folder, "--workers", "0", *options, "--output-dir", str(tmp_path / "run"))
     assert status == 2 and says in err and err.count("\n") == 1
     assert not (tmp_path / "run").exists()
 

@@ -9,7 +9,7 @@ import io
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -121,24 +121,36 @@ def read_photos(name: str, data_dir: str | None) -> tuple[Photos, Photos]:
     Raises:
         UsageError: in one line with the remedy, for whatever keeps a split from being read.
     """
-    if not sys.stderr.isatty():  # bars and the Hub's retries would fill a log
-        datasets.disable_progress_bars()
-        hub.disable_progress_bars()
-        hub.logging.set_verbosity_error()
+    keep_quiet()
     if data_dir is None:
         with blame(f"cannot get {name} from the Hub", how_to_get(name)):
             tables = datasets.load_dataset(name)
         return _tables(dict(tables), name)
-    folder = Path(data_dir).expanduser()
-    if not folder.is_dir():
-        raise UsageError(f"no folder {folder}: give --data-dir the folder with train/ and val/")
+    folder = existing(data_dir)
     if (folder / "dataset_dict.json").is_file():
         with blame(f"cannot read {folder}", "save it again with save_to_disk"):
             tables = datasets.load_from_disk(str(folder))
         return _tables(dict(tables), str(folder))
-    if files := sorted(folder.rglob("*.parquet")):
-        return _tables(_parquet(files, folder), str(folder))
+    if files := parquet_files(folder):
+        with blame(f"cannot read the parquet files of {folder}", "copy them again"):
+            tables = datasets.load_dataset("parquet", data_files=files)  # a copy with every row quick to reach
+        return _tables(dict(tables), str(folder))
     return _image_folders(folder)
+
+
+def keep_quiet() -> None:
+    """Bars and the Hub's retries would fill a log."""
+    if not sys.stderr.isatty():
+        datasets.disable_progress_bars()
+        hub.disable_progress_bars()
+        hub.logging.set_verbosity_error()
+
+
+def existing(data_dir: str) -> Path:
+    folder = Path(data_dir).expanduser()
+    if not folder.is_dir():
+        raise UsageError(f"no folder {folder}: give --data-dir the folder with train/ and val/")
+    return folder
 
 
 def how_to_get(name: str) -> str:
@@ -148,17 +160,16 @@ def how_to_get(name: str) -> str:
     )
 
 
-def _parquet(files: list[Path], folder: Path) -> dict[str, datasets.Dataset]:
-    """The tables by split; the library keeps a copy in its cache, in which every row is quick to reach."""
+def parquet_files(folder: Path) -> dict[str, list[str]]:
+    """The files of each split, in their order."""
     shards: dict[str, list[str]] = {}
-    for file in files:
+    for file in sorted(folder.rglob("*.parquet")):
         if split := _split_of(file.relative_to(folder)):
             shards.setdefault(split, []).append(str(file))
     for split, names in shards.items():
         if (total := re.search(r"-of-(\d+)\.parquet$", names[0])) and int(total[1]) != len(names):
             raise UsageError(f"{folder} has {len(names)} of {int(total[1])} {split} files: copy the others too")
-    with blame(f"cannot read the parquet files of {folder}", "copy them again"):
-        return dict(datasets.load_dataset("parquet", data_files=shards)) if shards else {}
+    return shards
 
 
 def _split_of(path: Path) -> str | None:
@@ -169,14 +180,12 @@ def _split_of(path: Path) -> str | None:
 
 def _tables(tables: dict[str, datasets.Dataset], where: str) -> tuple[Photos, Photos]:
     train, test = (_table(tables, names, where) for names in (TRAIN, TEST))
-    _same_classes(train, test, where)
+    same_classes(train, test, where)
     return train, test
 
 
 def _table(tables: dict[str, datasets.Dataset], names: Sequence[str], where: str) -> Table:
-    split = next((name for name in names if name in tables), None)
-    if split is None:
-        raise UsageError(f"{where} has no split {' or '.join(names)}, but {', '.join(tables) or 'nothing'}: add one")
+    split = split_named(names, tables, where)
     where, table = f"the {split} split of {where}", tables[split]
     image, label = columns(table.features, where)
     with blame(f"cannot read {where}", "copy it again"):
@@ -192,9 +201,17 @@ def _table(tables: dict[str, datasets.Dataset], names: Sequence[str], where: str
     return Table(where, table, image, torch.from_numpy(labels.astype(np.int64)), list(classes))
 
 
+def split_named(names: Sequence[str], splits: Collection[str], where: str) -> str:
+    """The first of `names` that is there."""
+    split = next((name for name in names if name in splits), None)
+    if split is None:
+        raise UsageError(f"{where} has no split {' or '.join(names)}, but {', '.join(splits) or 'nothing'}: add one")
+    return split
+
+
 def _image_folders(folder: Path) -> tuple[Photos, Photos]:
     train, test = (_image_folder(folder, names) for names in (TRAIN, TEST))
-    _same_classes(train, test, str(folder))
+    same_classes(train, test, str(folder))
     return train, test
 
 
@@ -215,7 +232,7 @@ def _image_folder(folder: Path, names: Sequence[str]) -> Folder:
     return Folder(str(split), paths, torch.from_numpy(labels[order]), found.classes)
 
 
-def _same_classes(train: Photos, test: Photos, where: str) -> None:
+def same_classes(train: Photos, test: Photos, where: str) -> None:
     """A label must mean the same in both."""
     odd = sorted(set(train.classes) ^ set(test.classes))
     if odd or train.classes != test.classes:
