@@ -85,8 +85,8 @@ def mean_momentum(masking: "Masking", left: Mapping[str, int]) -> dict[str, floa
     """SNFS: the mean |momentum| of a layer's active weights."""
     sums = [masking.dense_momentum[name].abs().mul(mask).sum() for name, mask in masking.masks.items()]
     means = torch.stack(sums).double() / torch.tensor(list(masking.active.values())).to(sums[0].device)
-    # no layer is without a share, so that there is always one to give to
-    return dict(zip(masking.masks, means.clamp(min=1e-30).tolist(), strict=True))
+    # no layer is without a share, so that there is always one to give to, nor has it all in a network that diverges
+    return dict(zip(masking.masks, means.nan_to_num().clamp(1e-30, 1e30).tolist(), strict=True))
 
 
 def nonzeros(masking: "Masking", left: Mapping[str, int]) -> dict[str, float]:

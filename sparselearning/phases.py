@@ -114,7 +114,7 @@ def sup_tickets(
             taken, and the rise after it is a phase of its own.
     """
     rate = choose("cycle_lr", shape, CYCLES)
-    to_ticket = cycle_steps // 2 if shape == "fge" else cycle_steps
+    to_ticket = max(cycle_steps // 2, 1) if shape == "fge" else cycle_steps
 
     def course(step: int) -> float:
         return rate(step, cycle_steps, low, high)
@@ -154,7 +154,13 @@ def edst(exploration: Phase, tickets: int, refine_steps: int, lr: float, rate: f
 
 
 def snapshot(steps: int, tickets: int, lr: float) -> list[Phase]:
-    """Snapshot ensembles (Huang et al. 2017): the whole run in equal cosine cycles from `lr`, a ticket after each."""
+    """Snapshot ensembles (Huang et al. 2017): the whole run in equal cosine cycles from `lr`, a ticket after each.
+
+    Raises:
+        UsageError: there are more tickets than steps.
+    """
+    if tickets > steps:
+        raise UsageError(f"{tickets} tickets do not fit: {steps} optimizer steps have room for no more than {steps}")
     ends = [round(steps * j / tickets) for j in range(tickets + 1)]
     return [
         Phase(f"cycle {j}", start, end, partial(cosine, cycle_steps=end - start, high=lr), ticket=True)

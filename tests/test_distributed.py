@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import itertools
 import json
 import os
 import signal
@@ -14,6 +15,7 @@ from unittest import mock
 
 import pytest
 import torch
+import torch.nn.functional as F
 import yaml
 from accelerate import Accelerator
 from accelerate.commands.config.config_args import load_config_from_file
@@ -31,6 +33,7 @@ from tests.tiny import (
     NETWORKS,
     SPARSE,
     SUP_TICKETS,
+    Exact,
     Tiny,
     differences,
     free_port,
@@ -252,6 +255,41 @@ def own_loop(folder: Path) -> None:
             optimizer.zero_grad()
         seen += [dict(masking.masks), dict(model.named_parameters())]
     torch.save([{name: tensor.detach() for name, tensor in part.items()} for part in seen], folder / f"{rank()}.pt")
+
+
+def test_snfs_and_dsr_share_connections_out_alike_on_parts_of_a_batch(tmp_path):
+    """In double precision, on whole batches of 8 and on halves of them."""
+    share_out(tmp_path / "whole")
+    assert launch(2, share_out, tmp_path / "half") == [0, 0]
+    whole = torch.load(tmp_path / "whole.0.pt", weights_only=True)
+    for masks in whole:
+        assert sum(differences(a, b) != [] for a, b in itertools.pairwise(masks)) == 4  # updates
+    for rank in range(2):
+        assert differences(whole, torch.load(tmp_path / f"half.{rank}.pt", weights_only=True)) == []
+
+
+def share_out(path: Path) -> None:
+    world = int(os.environ.get("WORLD_SIZE", 1))
+    if world > 1:
+        torch.distributed.init_process_group("gloo")
+    seen = []
+    for method in ("snfs", "dsr"):
+        torch.manual_seed(0)
+        model = Exact(10)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+        masking = Masking(model, optimizer, method, 0.3, update_frequency=2)
+        masking.threshold = masking.threshold and 0.05
+        wrapped = DistributedDataParallel(model) if world > 1 else model
+        masks = []
+        for step in range(8):
+            images = torch.randn(8, 3, 32, 32, generator=torch.Generator().manual_seed(step))
+            part = slice(8 * rank() // world, 8 * (rank() + 1) // world)
+            F.cross_entropy(wrapped(images[part]), torch.arange(8)[part]).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            masks.append({name: mask.clone() for name, mask in masking.masks.items()})
+        seen.append(masks)
+    torch.save(seen, path.with_suffix(f".{rank()}.pt"))
 
 
 @pytest.mark.parametrize("mistake", ["one more", "moved", "moved there and back"])

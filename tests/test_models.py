@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models import MODELS, build
+from models import MODELS, build, classifiers
 from models.wide_resnet import PreActBlock
 from sparselearning.errors import UsageError
 from sparselearning.flops import forward_flops, layer_costs
@@ -113,3 +113,63 @@ def test_resnet_projects_only_where_shapes_change(name: str) -> None:
     first = [] if name == "resnet20" else ["stages.0.0.shortcut.0.weight"]  # only bottlenecks widen the first stage
     later = [f"stages.{stage}.0.shortcut.0.weight" for stage in range(1, 3 if name == "resnet20" else 4)]
     assert projections == first + later
+
+
+# ---- narrow networks -------------------------------------------------------------------------------------------------
+
+
+def shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+
+
+@pytest.mark.parametrize("width", [0.25, 0.465, 2.0])
+@pytest.mark.parametrize("name", MODELS)
+def test_a_narrow_network_is_the_same_network_of_fewer_channels(name: str, width: float) -> None:
+    with torch.device("meta"):
+        full, narrow = build(name, 10), build(name, 10, width)
+    own, other = shapes(full), shapes(narrow)
+    assert list(own) == list(other)
+    stem = {"vgg16": 64, "resnet50": 64}.get(name, 16)
+    for key, shape in own.items():
+        assert len(other[key]) == len(shape)
+        for channels, found in zip(shape[:2], other[key][:2], strict=False):
+            fixed = channels in (3, 10)  # colours, classes
+            # in whole multiples of the stem, except in VGG-16, where every layer is rounded by itself
+            expected = round(width * channels) if name == "vgg16" else round(width * stem) * channels // stem
+            assert found == (channels if fixed else expected), key
+        assert other[key][2:] == shape[2:]
+    assert narrow(torch.zeros(2, 3, 32, 32, device="meta")).shape == (2, 10)
+
+
+@pytest.mark.parametrize(("width", "stem", "wide", "flops"), [(0.465, 30, 238, 0.222), (0.34, 22, 174, 0.121)])
+def test_small_dense_is_the_baseline_of_rigl(width: float, stem: int, wide: int, flops: float) -> None:
+    """ResNet-50 on ImageNet with the FLOPs of 80 % and 90 % uniform sparsity."""
+    with torch.device("meta"):
+        full, narrow = classifiers.build("resnet50", 1000, 224), classifiers.build("resnet50", 1000, 224, width)
+    assert list(full.state_dict()) == list(narrow.state_dict())
+    own = shapes(narrow)
+    assert own["conv1.weight"] == (stem, 3, 7, 7) and own["layer4.2.conv2.weight"] == (wide, wide, 3, 3)
+    assert own["fc.weight"] == (1000, 4 * wide) and own["layer1.0.downsample.0.weight"] == (4 * stem, stem, 1, 1)
+    for counting in ("plain", "rigl"):
+        costs = [forward_flops(layer_costs(model), counting=counting) for model in (narrow, full)]
+        assert costs[0] / costs[1] == pytest.approx(flops, abs=0.006)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet34"])
+def test_narrow_classifiers_of_basic_blocks_have_the_names_of_the_full_ones(name: str) -> None:
+    with torch.device("meta"):
+        full, narrow = classifiers.build(name, 10, 64), classifiers.build(name, 10, 64, 0.5)
+    assert list(full.state_dict()) == list(narrow.state_dict())
+    assert narrow(torch.zeros(2, 3, 64, 64, device="meta")).shape == (2, 10)
+    assert all(p.shape[0] in (q.shape[0] // 2, 10) for p, q in zip(narrow.parameters(), full.parameters(), strict=True))
+
+
+def test_widths_without_channels_or_without_a_model_are_refused_in_one_line() -> None:
+    with pytest.raises(UsageError, match=r"^width 0\.01 leaves layers without a channel: use 0\.0625 or more$"):
+        build("resnet20", 10, 0.01)
+    with pytest.raises(UsageError, match=r"^--width 0\.5 is for resnet18, resnet34, resnet50, and at least 0\.01$"):
+        classifiers.build("vit_b_16", 10, 224, 0.5)
+    with pytest.raises(UsageError, match=r"at least 0\.01$"):
+        classifiers.build("resnet50", 10, 224, 0.001)
+    for name in MODELS:
+        assert build(name, 10, 0.0625).eval()(torch.zeros(1, 3, 32, 32)).shape == (1, 10)

@@ -3,6 +3,7 @@
 import copy
 import csv
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -147,6 +148,7 @@ def test_files(tmp_path, table):
     table(tmp_path / "runs", "--json", names["json"], "--csv", names["csv"], "--plot", names["png"])
     sup, plain = json.loads(names["json"].read_text())
     assert (sup["superposed"], sup["n"], sup["density"], sup["sup_tickets"]) == (93.5, 2, 0.05, True)
+    assert sup["title"] == "RigL + Sup-tickets"
     assert sup["superposed std"] == pytest.approx(0.5**0.5) and sup["plain run"] is None
     assert plain["plain run"] == 93 and plain["train FLOPs"] == 0.21
     rows = list(csv.DictReader(names["csv"].open()))
@@ -154,6 +156,94 @@ def test_files(tmp_path, table):
     assert float(rows[0]["superposed"]) == 93.5 and rows[1]["superposed"] == ""
     picture = Image.open(names["png"])
     assert picture.width > 500 and len(picture.convert("RGB").getcolors(1 << 20)) > 20
+
+
+REGIMES = [
+    ({}, {}, "RigL"),
+    (sup_tickets(0, 94.0), {}, "RigL + Sup-tickets"),
+    ({}, {"edst": True, "num_tickets": 3, "refine_epochs": 9, "save_tickets": True}, "RigL, EDST"),
+    ({}, {"ensemble": 3}, "RigL, ensemble of 3"),
+    ({}, {"distill": ["a/ticket-1.safetensors"], "temperature": 1.0}, "RigL + distillation"),
+    ({"method": "static"}, {"rewind": "runs/gmp/seed-0", "ensemble": 3}, "Static, rewound (LTR), ensemble of 3"),
+    ({"method": "pf"}, {"fine_tune_epochs": 125}, "PF"),
+    ({"method": "dense", "density": 1.0}, {"width": 0.34}, "Small-Dense"),
+    ({"method": "dense", "density": 1.0}, {"snapshot": True, "num_tickets": 12}, "Dense, Snapshot"),
+    ({"method": "dense", "density": 1.0}, {"fge": True, "lr_high": 0.05}, "Dense, FGE"),
+]
+
+
+def test_every_regime_has_its_title_and_no_columns_of_what_follows_from_it(tmp_path, table):
+    for number, (summary, args, _) in enumerate(REGIMES):
+        write(tmp_path / str(number), {**PLAIN, **summary}, method="rigl", **args)
+    rows = table(tmp_path)
+    assert sorted(row["method"] for row in rows) == sorted(title for *_, title in REGIMES)
+    known = {"data", "model", "method", "sparsity", "epochs", "seeds", "normal phase", "ticket 1", "ticket 2",
+             "superposed", "plain run", "NLL", "ECE", "train FLOPs", "test FLOPs"}  # fmt: skip
+    assert set(rows[0]) == known
+
+
+def test_seeds_of_runs_that_read_another_run_belong_together(tmp_path, table):
+    for seed in (0, 1):
+        write(tmp_path / f"a{seed}", {**PLAIN, "seed": seed}, rewind=f"runs/seed-{seed}")
+        write(tmp_path / f"b{seed}", {**PLAIN, "seed": seed}, distill=[f"runs/seed-{seed}/ticket.safetensors"])
+    assert [(row["method"], row["seeds"]) for row in table(tmp_path)] == [
+        ("RigL + distillation", "2"), ("RigL, rewound (LTR)", "2")
+    ]  # fmt: skip
+
+
+def test_an_option_that_an_older_run_does_not_tell_is_as_by_default(tmp_path, table):
+    write(tmp_path / "a", sup_tickets(0, 94.0), lr=0.1)
+    write(tmp_path / "b", sup_tickets(1, 94.0), lr=0.1, width=1.0, cycle_lr="triangle", lr_drops=[0.5, 0.75], fge=False)
+    assert [row["seeds"] for row in table(tmp_path)] == ["2"]
+    write(tmp_path / "c", sup_tickets(2, 94.0), lr=0.1, cycle_lr="swa")
+    assert [(row["cycle_lr"], row["seeds"]) for row in table(tmp_path)] == [("swa", "1"), ("triangle", "2")]
+
+
+def test_diversity_of_an_ensemble_and_not_its_members(tmp_path, table):
+    members = [metrics(93.0), metrics(94.0)]
+    test = {"tickets": members, "final": members[-1],
+            "ensemble": {**metrics(95.0), "disagreement": 0.035, "kl": 0.0954}}  # fmt: skip
+    folder = write(tmp_path / "a", {**PLAIN, "test": test}, ensemble=2)
+    for number in (1, 2):
+        write(folder / f"member-{number}", {**PLAIN, "seed": number - 1}, method="rigl")
+    (row,) = table(tmp_path)
+    assert (row["ticket 2"], row["ensemble"]) == ("94.00", "95.00")
+    assert (row["disagreement"], row["KL"]) == ("0.035", "0.095")
+    assert [row["method"] for row in table(folder / "member-2")] == ["RigL"]
+    (folder / "summary.json").unlink()  # of what is not finished, the parts are runs
+    assert [row["seeds"] for row in table(tmp_path)] == ["2"]
+
+
+def test_tickets_superposed_in_another_way_are_a_row_of_their_own(tmp_path, table):
+    again = {"superpose": "cima", "cima_beta": 0.9, "bn": "average", "greedy": False, "superposed": metrics(91.0)}
+    for seed in (0, 1):
+        folder = write(tmp_path / str(seed), sup_tickets(seed, 94.0), superpose="cia", bn="average") / "superpositions"
+        folder.mkdir()
+        (folder / "cima.json").write_text(json.dumps(again))
+    cia, cima = table(tmp_path)
+    assert [(row["superpose"], row["superposed"]) for row in (cia, cima)] == [
+        ("cia", "94.00 ± 0.00"), ("cima", "91.00 ± 0.00")
+    ]  # fmt: skip
+    assert cia["ticket 1"] == cima["ticket 1"] == "91.50 ± 0.71" and cima["cima_beta"] == "0.9"
+
+
+def test_significance(tmp_path, capsys):
+    for seed in range(15):
+        write(tmp_path / f"plain{seed}", {**PLAIN, "seed": seed, "test": {"final": metrics(93 + seed / 10)}}, lr=0.1)
+        write(tmp_path / f"sup{seed}", sup_tickets(seed, 93.2 + seed / 10), lr=0.1, cycle_epochs=8)
+        write(tmp_path / f"better{seed}", sup_tickets(seed, 94.2 + seed / 10), lr=0.1, cycle_epochs=4)
+        write(tmp_path / f"other{seed}", sup_tickets(seed, 99), lr=0.2)  # than any without tickets
+    main([str(tmp_path), "--significance"])
+    lines = capsys.readouterr().out.split("\n\n")[1].splitlines()
+    header, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    tests = [dict(zip(header, row, strict=True)) for row in rows]
+    assert [(row["cycle_epochs"], row["seeds"], row["significant"]) for row in tests] == [
+        ("4", "15 and 15", "yes"), ("8", "15 and 15", "no")
+    ]  # fmt: skip
+    # all but 3 of 15 without are below any with: D = 12/15, as far or farther apart in 2·C(30, 27) of C(30, 15) orders
+    assert tests[0]["p-value"] == f"{2 * math.comb(30, 27) / math.comb(30, 15):.2e}"
+    assert {row["method"] for row in tests} == {"RigL + Sup-tickets"}
+    assert (tests[1]["without"], tests[1]["with"]) == ("93.70 ± 0.45", "93.90 ± 0.45")
 
 
 def lack(*keys: str) -> dict[str, object]:

@@ -84,6 +84,7 @@ def effective(args: argparse.Namespace) -> dict[str, Any]:
     idle |= {name for name, switches in NEEDS.items() if not _any_given(args, switches)}
     idle |= {name for name, pruning in PRUNING.items() if METHODS[args.method].pruning != pruning}
     idle |= set() if args.superpose == "cima" else {"cima_beta"}
+    idle |= {"fine_tune_epochs", "fine_tune_lr"} if _any_given(args, SWITCHES) else set()
     options = {name: list(value) if isinstance(value, tuple) else value for name, value in vars(args).items()}
     return {name: value for name, value in options.items() if name not in idle and value not in (None, [])}
 
@@ -111,8 +112,11 @@ def check(args: argparse.Namespace, given: Mapping[str, Any]) -> None:
                 f"{_flag(name)} does nothing with --method {args.method}: it is for "
                 f"{' and '.join(method for method, row in METHODS.items() if row.pruning == pruning)}"
             )
-    if "fine_tune_epochs" in given and args.sup_tickets:
-        raise UsageError("--fine-tune-epochs does nothing with --sup-tickets, whose cycles follow the pruning")
+    for name in ("fine_tune_epochs", "fine_tune_lr"):
+        if name in given and _any_given(args, SWITCHES):
+            raise UsageError(f"{_flag(name)} does nothing with {_flag(on[0])}, whose own phases follow the pruning")
+    if "sparse_init" in given and args.rewind:
+        raise UsageError("--sparse-init does nothing with --rewind, which says which connections exist: leave one out")
     for names, fits, what in RANGES:
         for name in names:
             value = getattr(args, name, None)

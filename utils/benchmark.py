@@ -191,7 +191,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         ratio = f"{name:<10}{r['ratio']:>7.3f}  [{r['low']:>6.3f}, {r['high']:>6.3f}]"
         print(f"{ratio}{r['n']:>5}{r['ms']:>11.1f}{r['against_ms']:>11.1f}", flush=True)
         if "images_per_second" in r:
-            print(f"{'':<10}{r['images_per_second']:.1f} images per second, against {r['against_images_per_second']:.1f}")
+            own, other = r["images_per_second"], r["against_images_per_second"]
+            print(f"{'':<10}{own:.1f} images per second, against {other:.1f}")
     if args.json:
         env = environment()
         device = env["device"] if args.device.type == "cuda" else "cpu"

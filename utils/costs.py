@@ -57,7 +57,8 @@ class Costs:
         masking = self.masking
         if masking is not None and masking.active is not self._counted:  # replaced whenever a layer's density changes
             self._counted = masking.active
-            kind: StepKind = _KINDS.get(masking.growth or "none", "sparse")
+            score = "momentum" if masking.dense_momentum else masking.growth or "none"
+            kind: StepKind = _KINDS.get(score, "sparse")
             sparse, dense = forward_flops(self.layers, self.densities()), self.dense()
             self._per_step = step_flops(kind, sparse, dense, masking.update_frequency) / (3 * dense)
         self.steps += self._per_step + self.lessons

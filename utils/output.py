@@ -20,7 +20,7 @@ from utils.options import SWITCHES
 
 PACKAGES = ("torch", "torchvision", "accelerate", "datasets", "safetensors", "numpy")
 OWN = ("args.yaml", "env.json", "metrics.csv", "summary.json", "ticket.safetensors", "tensorboard", "checkpoints",
-       "tickets", "early.safetensors", "learning_curve.png", "sparsity_per_layer.png")  # fmt: skip
+       "tickets", "superpositions", "early.safetensors", "learning_curve.png", "sparsity_per_layer.png")  # fmt: skip
 
 
 def default_name(args: argparse.Namespace) -> str:

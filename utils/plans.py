@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from sparselearning import phases
+from sparselearning.errors import UsageError
 from sparselearning.methods import METHODS
 from sparselearning.phases import Exploration, Phase, cyclic_epochs, normal_phase
 
@@ -45,9 +46,14 @@ def _plain(args: argparse.Namespace, steps_per_epoch: int, scale: float) -> list
 
 
 def _fine_tune_epochs(args: argparse.Namespace) -> int:
-    """After one-shot pruning, where no cycles follow it."""
+    """After one-shot pruning, where no cycles follow it. Raises UsageError where nothing is left to prune after."""
     if not args.sparse or METHODS[args.method].pruning != "one-shot" or args.sup_tickets:
         return 0
+    if args.fine_tune_epochs is not None and args.fine_tune_epochs >= args.epochs:
+        raise UsageError(
+            f"--fine-tune-epochs {args.fine_tune_epochs} leaves none of --epochs {args.epochs} for training before it: "
+            f"use more --epochs"
+        )
     return args.fine_tune_epochs or args.epochs // 2
 
 

@@ -62,7 +62,8 @@ class Run:
         self.wrapped, self.optimizer = accelerator.prepare(self.model, optimizer)
 
         self.step = self.phases_done = 0
-        self.early = round((args.save_early or 0) * one_training(args)) * self.steps_per_epoch
+        early = max(round(args.save_early * one_training(args)), 1) if args.save_early else 0  # to whole epochs
+        self.early = early * self.steps_per_epoch
         self.results: dict[str, Any] = {"tickets": []}
         self.history: list[dict[str, Any]] = []
         self.seconds = self.images_per_second = self.data_wait = 0.0

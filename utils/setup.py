@@ -17,6 +17,7 @@ from sparselearning.layers import maskable_weights
 from sparselearning.masking import Masking
 from sparselearning.methods import METHODS
 from sparselearning.phases import Phase
+from sparselearning.validation import check_exploration
 from utils.data import ImageSet
 from utils.files import load_ticket
 from utils.plans import one_training
@@ -71,7 +72,7 @@ def make_masking(
     one_shot = METHODS[args.method].pruning == "one-shot"
     # connections move in the phases up to the first ticket, in which gradual pruning must come to its end
     moving = next((phase.end for phase in plan if phase.ticket and phase.updates), first_end)
-    return Masking(
+    masking = Masking(
         model,
         optimizer,
         method=args.method,
@@ -91,6 +92,25 @@ def make_masking(
         snip_batches=snip,
         seed=args.seed,
     )
+    _check_plan(masking, plan)
+    return masking
+
+
+def _check_plan(masking: Masking, plan: list[Phase]) -> None:
+    """Raises UsageError where the masking cannot explore as planned, or would not be at its density in a ticket."""
+    for explore in (phase.explore for phase in plan if phase.explore):
+        check_exploration(masking, explore.rate, explore.growth or masking.exploration_growth, explore.drop)
+    first = next((phase for phase in plan if phase.ticket and phase.updates), None)
+    if masking.method.pruning != "gradual" or first is None or masking.prune_end is None:
+        return
+    every = masking.update_frequency
+    moving = [range(phase.start + every, phase.end, every) for phase in plan if phase.end <= first.end]
+    last = max((steps[-1] for steps in moving if steps), default=0)
+    if last < masking.prune_end:
+        raise UsageError(
+            f"{masking.method.title} is due at its density at step {masking.prune_end}, but the last topology update "
+            f"before the first ticket is at {last}: use a smaller --update-frequency, or an earlier --prune-end"
+        )
 
 
 def rewind(args: argparse.Namespace, model: nn.Module) -> dict[str, Tensor]:

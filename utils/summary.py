@@ -89,7 +89,8 @@ def header(run: Run) -> dict[str, Any]:
 
 def save_member(run: Run, folder: Path, phase: Phase, ticket: Ticket) -> None:
     """Keep the ticket of a cycle, and with --include-normal the model before the first, in the folder `tickets`."""
-    if run.accelerator.is_main_process and (phase.ticket or run.args.include_normal):
+    normal = run.args.include_normal and phase is run.plan[0]
+    if run.accelerator.is_main_process and (phase.ticket or normal):
         name = ticket_name(len(run.results["tickets"])) if phase.ticket else f"tickets/{phase.name}.safetensors"
         save_ticket(folder / name, ticket, header(run) | {"phase": phase.name})
 

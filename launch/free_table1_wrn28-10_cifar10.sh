@@ -1,0 +1,7 @@
+#!/usr/bin/env bash
+# FreeTickets, Table 1: ensembles of Wide ResNet28-10 on CIFAR-10.
+source "$(dirname "$0")/table.sh" 250 "$@"
+source "$(dirname "$0")/free_ensembles.sh"
+
+ensembles cifar10
+report

@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# FreeTickets, Table 3: ensembles of ResNet-50 on ImageNet; the sparse ones learn from batches of 64 images.
+source "$(dirname "$0")/table.sh" 100 "$@"
+
+imagenet
+imagenet --ensemble 4
+batch=64
+for tickets in 2 4; do
+    imagenet $(sparse rigl 0.2) --edst --num-tickets $tickets --epochs $(scaled $((30 + 70 * tickets)))
+done
+imagenet $(sparse rigl 0.2) --ensemble 2 --epochs $(scaled 200) --lr-drops 0.3 0.6 0.9 --warmup 0.025
+report

@@ -1,0 +1,113 @@
+# Sourced by the scripts of the papers' tables and figures, with the paper's number of epochs and their own options:
+#
+#     --data-dir DIR     the data: DIR/cifar10 and DIR/cifar100 where there are such folders, else DIR itself
+#     --epochs N         a shorter version: whatever the paper gives in epochs scales with it
+#     --seeds "0 1 2"    which runs of every row
+#     --data NAME --model NAME    in place of all those of the table
+#     --output-dir DIR   where the rows are (runs/papers; with --epochs runs/papers-N-epochs)
+#     --dry-run          show the commands, run none
+#
+# and any option of main_cifar.py or main_imagenet.py, e.g. --limit-train 2000 --batch-size 64 --mixed-precision bf16.
+# A row has a folder that is named by what it trains, so tables share their rows: what is finished is kept, what was
+# interrupted goes on.
+set -euo pipefail
+table=$(basename "$0" .sh)
+paper=$1 epochs=$1
+shift
+
+: "${seeds:=0 1 2}"
+only_data="" only_model="" data_dir="" output="" dry="" options=() test_options=() rows=()
+while [ $# -gt 0 ]; do
+    case $1 in
+        --help) awk '/^#!/ {next} !/^#/ {nextfile} {sub(/^# ?/, ""); print}' "$0" "${BASH_SOURCE[0]}"; exit ;;
+        --dry-run) dry=yes; shift; continue ;;
+        --data) only_data=$2 ;;
+        --model) only_model=$2 ;;
+        --data-dir) data_dir=$(realpath "$2") ;;
+        --epochs) epochs=$2 ;;
+        --seeds) seeds=$2 ;;
+        --output-dir) output=$(realpath -m "$2") ;;
+        --limit-test) options+=("$1" "$2") test_options=("$1" "$2") ;;
+        *) options+=("$1"); shift; continue ;;
+    esac
+    shift 2
+done
+runs=runs/papers
+if [ "$epochs" != "$paper" ]; then runs=runs/papers-$epochs-epochs; fi
+runs=${output:-$runs}
+
+gpus="" batch=128  # images per optimizer step on ImageNet
+if [ -n "$dry" ]; then gpus=1; else source "$(dirname "${BASH_SOURCE[0]}")/venv.sh"; fi
+
+# N of the paper's epochs, scaled to --epochs
+scaled() {
+    local n=$(((2 * $1 * epochs + paper) / (2 * paper)))
+    echo $((n > 0 ? n : 1))
+}
+
+# options of a row: sparse METHOD DENSITY, sup CYCLE_EPOCHS TICKETS, edst TICKETS (on CIFAR)
+sparse() { echo --sparse --method "$1" --density "$2"; }
+sup() { echo --sup-tickets --cycle-epochs "$(scaled "$1")" --num-tickets "$2" --save-tickets; }
+edst() { echo --edst --num-tickets "$1" --epochs "$(scaled $((150 + 100 * $1)))"; }
+
+# cifar DATA MODEL [OPTION ...]: a row of the table. SEED in an option stands for the seed.
+cifar() {
+    local data=${only_data:-$1} model=${only_model:-$2}
+    shift 2
+    place=(${data_dir:+--data-dir "$data_dir"})
+    if [ -n "$data_dir" ] && [ -d "$data_dir/$data" ]; then place=(--data-dir "$data_dir/$data"); fi
+    train "$data-$model" "python main_cifar.py --data $data --model $model" "$@"
+}
+
+# imagenet [OPTION ...]: a row with ResNet-50 on ImageNet, on all GPUs of this machine.
+imagenet() {
+    local launcher=python model=${only_model:-resnet50}
+    : "${gpus:=$(python -c 'import torch; print(max(torch.cuda.device_count(), 1))')}"
+    if [ "$gpus" -gt 1 ]; then launcher="torchrun --standalone --nproc-per-node $gpus"; fi
+    place=(${only_data:+--data "$only_data"} ${data_dir:+--data-dir "$data_dir"})
+    train "imagenet-$model" "$launcher main_imagenet.py --model $model --batch-size $((batch / gpus))" "$@"
+}
+
+# superposed [OPTION ...]: the tickets of the row before superposed in another way, in full precision and without
+# training again: a row too.
+superposed() {
+    local run to seed
+    for seed in $seeds; do
+        run=$row/seed-$seed to=$row/seed-$seed/superpositions/$(words "$@")
+        if [ -e "$to.json" ]; then continue; fi
+        show python -m utils.superpose --tickets "$run"/tickets/ticket-*.safetensors "$@" --evaluate \
+            "${place[@]}" "${test_options[@]}" --output "$to.safetensors" --overwrite --json "$to.json"
+    done
+}
+
+# The table of all rows, on the screen and beside them.
+report() { show python -m utils.report "${rows[@]}" --csv "$runs/$table.csv" --plot "$runs/$table.png" "$@"; }
+
+# train NAME COMMAND [OPTION ...]: with every seed, unless a row before was the same.
+train() {
+    local name=$1 command=$2 seed known
+    shift 2
+    if [[ " $* " != *" --sparse "* ]]; then name=$name-dense; fi
+    if [[ " $* " != *" --epochs "* ]]; then set -- "$@" --epochs "$epochs"; fi
+    row=$(words "$@")
+    row=$runs/$name${row:+-$row}
+    for known in "${rows[@]}"; do if [ "$known" = "$row" ]; then return; fi; done
+    rows+=("$row")
+    for seed in $seeds; do
+        show $command "${@//SEED/$seed}" "${place[@]}" "${options[@]}" \
+            --seed "$seed" --resume auto --output-dir "$row/seed-$seed"
+    done
+}
+
+# Options as the name of a folder: no files, and nothing that goes without saying.
+words() {
+    sed -E "s/--epochs $epochs //; s/--(sparse|method|density|save-tickets) //g; s# [^ ]*/[^ ]*##g
+        s/--sup-tickets --cycle-epochs ([0-9]+) --num-tickets ([0-9]+)/sup-\2x\1/
+        s/--//g; s/ +\$//; s/ +/-/g" <<<"$* "
+}
+
+show() {
+    printf '%q ' "$@"
+    echo
+    if [ -z "$dry" ]; then "$@"; fi
+}

@@ -1,0 +1,141 @@
+"""The scripts of the papers' tables and figures: what they would run is right, and one does run, on a few digits."""
+
+import csv
+import re
+import shlex
+import subprocess
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+import pytest
+
+from utils.arguments import effective, parse
+from utils.options import CIFAR, IMAGENET
+from utils.plans import make_plan
+
+REPOSITORY = Path(__file__).parent.parent
+LAUNCH = REPOSITORY / "launch"
+TABLES = sorted(path.name for path in LAUNCH.glob("*.sh") if 'table.sh" ' in path.read_text())
+SCALES = [(), ("--epochs", "60"), ("--epochs", "20")]
+RECIPES = {"main_cifar.py": CIFAR, "main_imagenet.py": IMAGENET}
+
+
+def bash(*words: object) -> str:
+    done = subprocess.run(["bash", *map(str, words)], capture_output=True, text=True, cwd=REPOSITORY)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert not done.stderr or "--dry-run" not in words
+    return done.stdout
+
+
+def commands(script: str, *options: str) -> list[list[str]]:
+    """What the script would run."""
+    return [shlex.split(line) for line in bash(LAUNCH / script, "--dry-run", *options).splitlines()]
+
+
+def trained(lines: list[list[str]]) -> list[Namespace]:
+    """The options of every run, parsed as its script does."""
+    return [parse(RECIPES[line[1]], "", line[2:]) for line in lines if line[1] in RECIPES]
+
+
+def test_every_script_is_valid_and_explained():
+    for path in LAUNCH.glob("*.sh"):
+        bash("-n", path)
+    explained = re.findall(r"`(\S+\.sh)`", (LAUNCH / "README.md").read_text())
+    assert len(TABLES) == 34 and sorted(explained) == TABLES
+
+
+@pytest.mark.parametrize("scale", SCALES, ids=lambda scale: "-".join(scale) or "as in the paper")
+@pytest.mark.parametrize("script", TABLES)
+def test_every_row_is_a_run_of_its_own(script, scale):
+    lines = commands(script, "--seeds", "3", *scale)
+    *rows, report = lines
+    assert report[:3] == ["python", "-m", "utils.report"]
+    runs = trained(rows)
+    assert len(runs) >= 1 and all(row[1] in RECIPES or row[2] == "utils.superpose" for row in rows)
+    for args in runs:
+        plan = make_plan(args, steps_per_epoch=24, batch_size=args.batch_size)
+        assert plan[-1].end == 24 * args.epochs
+        assert (args.seed, args.resume) == (3, "auto") and args.output_dir.endswith("/seed-3")
+        assert not args.sup_tickets or args.save_tickets
+    folders = [str(Path(args.output_dir).parent) for args in runs]
+    assert len(set(folders)) == len(folders) and set(folders) <= set(report)
+    options = [repr({**effective(args), "output_dir": None}) for args in runs]
+    assert len(set(options)) == len(options)  # nothing is trained twice
+
+
+def test_lengths_are_the_papers():
+    sup = [args for args in trained(commands("sup_table01_vgg16_cifar.sh", "--seeds", "0")) if args.sup_tickets]
+    assert {(args.epochs, args.cycle_epochs, args.num_tickets) for args in sup} == {(250, 8, 3)}
+    sup = [args for args in trained(commands("imagenet_granet.sh", "--seeds", "0")) if args.sup_tickets]
+    assert {(args.epochs, args.cycle_epochs, args.num_tickets, args.batch_size) for args in sup} == {(100, 2, 4, 128)}
+    edst = [args for args in trained(commands("free_table1_wrn28-10_cifar10.sh", "--seeds", "0")) if args.edst]
+    lengths = {(args.density, args.epochs, args.exploration_epochs, args.refine_epochs) for args in edst}
+    assert lengths == {(0.2, 450, 150, 100), (0.1, 850, 150, 100)}
+    longer = {args.epochs for args in trained(commands("sup_table10_longer_training.sh", "--seeds", "0"))}
+    assert longer == {250, 274, 298}
+    cycles = trained(commands("sup_table05_cycle_length.sh", "--seeds", "0"))
+    assert {(args.cycle_epochs, args.num_tickets) for args in cycles} == {(2, 12), (4, 6), (8, 3), (12, 2)}
+
+
+def test_a_shorter_version_scales_whatever_is_in_epochs():
+    sup = [args for args in trained(commands("sup_table01_vgg16_cifar.sh", "--epochs", "125")) if args.sup_tickets]
+    assert {(args.epochs, args.cycle_epochs, args.num_tickets) for args in sup} == {(125, 4, 3)}
+    shorter = trained(commands("free_table6_snapshot_fge.sh", "--epochs", "125"))
+    assert {args.epochs for args in shorter} == {100, 425, 225, 125}
+    assert {args.cycle_epochs for args in shorter if args.fge} == {2}
+    assert {args.refine_epochs for args in shorter if args.edst} == {50}
+    imagenet = trained(commands("free_table3_resnet50_imagenet.sh", "--epochs", "50"))
+    assert {args.epochs for args in imagenet} == {50, 85, 155, 100}
+
+
+def test_seeds_and_places(tmp_path):
+    (tmp_path / "data/cifar100").mkdir(parents=True)
+    options = ("--seeds", "4 5", "--data-dir", str(tmp_path / "data"), "--output-dir", str(tmp_path / "out"))
+    lines = commands("sup_table01_vgg16_cifar.sh", *options)
+    runs = trained(lines)
+    assert [args.seed for args in runs] == len(runs) // 2 * [4, 5] and len(runs) == 2 * 2 * 19
+    places = {args.data: args.data_dir for args in runs}
+    assert places == {"cifar10": str(tmp_path / "data"), "cifar100": str(tmp_path / "data/cifar100")}
+    assert all(Path(args.output_dir).parent.parent == tmp_path / "out" for args in runs)
+    assert len(commands("sup_table20_significance.sh")) == 15 * 24 + 1
+
+
+def test_other_options_go_to_the_runs_and_other_networks_take_the_place_of_the_tables():
+    words = "--data digits --model resnet20 --limit-train 2000 --batch-size 64 --mixed-precision bf16 --seeds 0"
+    runs = trained(commands("sup_table07_learning_rate_schedules.sh", *words.split()))
+    assert len(runs) == 9  # of two networks one is left
+    assert {(args.data, args.model, args.limit_train, args.batch_size) for args in runs} == {
+        ("digits", "resnet20", 2000, 64)
+    }
+
+
+def test_a_run_of_another_run_takes_that_of_its_own_seed():
+    for script in ("free_table1_wrn28-10_cifar10.sh", "sup_table19_distillation.sh"):
+        runs = trained(commands(script, "--seeds", "1 2"))
+        folders = {args.output_dir for args in runs}
+        needed = [(args, Path(path)) for args in runs for path in (args.rewind, *args.distill) if path]
+        assert needed
+        for args, path in needed:
+            run = path if args.rewind else path.parent.parent
+            assert str(run) in folders and run.name == f"seed-{args.seed}"
+
+
+@pytest.mark.skipif(Path(sys.prefix) != REPOSITORY / ".venv", reason="the scripts run in an environment of their own")
+def test_a_table_for_real_and_another_one_that_shares_its_rows(tmp_path):
+    options = "--data digits --model resnet20 --epochs 10 --limit-train 16 --limit-test 20 --batch-size 8 --seeds 0"
+    words = [*options.split(), "--output-dir", tmp_path / "out"]
+    script = "sup_table08_large_restarts.sh"
+    assert "| RigL + Sup-tickets | 95 %" in bash(LAUNCH / script, *words)
+    first, second = csv.DictReader((tmp_path / "out/sup_table08_large_restarts.csv").open())
+    assert {first["cycle_lr"], second["cycle_lr"]} == {"triangle", "swa"} and first["n"] == "1"
+
+    other = tmp_path / "other.sh"
+    other.write_text(
+        f'source "{LAUNCH}/table.sh" 250 "$@"\n'
+        "cifar cifar10 vgg16 $(sparse rigl 0.05) $(sup 8 3)\nsuperposed --superpose caa\nreport\n"
+    )
+    said = bash(other, *words)
+    assert "finished: nothing to resume" in said and (tmp_path / "out/other.png").exists()
+    caa, cia = sorted(csv.DictReader((tmp_path / "out/other.csv").open()), key=lambda row: row["superpose"])
+    assert (caa["superpose"], cia["superpose"]) == ("caa", "cia") and caa["ticket 3"] == cia["ticket 3"]
