@@ -53,7 +53,10 @@ def train_all(folder: RunFolder, accelerator: Accelerator, data: Splits, network
             continue
         torch.manual_seed(member.args.seed)  # the weights; everything else draws from generators of its own
         run = Run(member.args, accelerator, network(), data)  # line 1 of Algorithm 1
-        algorithm_1(run, begin(run, member), interruption)
+        tracker = begin(run, member)
+        if member is not folder and accelerator.is_main_process:
+            folder.claim()  # what --overwrite replaces is no finished ensemble from here on
+        algorithm_1(run, tracker, interruption)
         accelerator.free_memory()
     if folder.args.ensemble:
         accelerator.print(finish_ensemble(folder, accelerator, network(), data.test))

@@ -266,10 +266,10 @@ def every(step: int, start: int, end: int, rate: float = 0.5, growth: str = "gra
 
 def test_edst_moves_within_its_phases_and_explores_between_them() -> None:
     """Algorithm 3: t mod ΔT = 0 in each phase; q when a ticket was saved, by the first gradient after it."""
-    seen, counts = moves("--sparse --density 0.2 --edst --update-frequency 100")
-    first, second, third = every(100, 1500, 2500), every(100, 2500, 3500), every(100, 3500, 4500)
+    seen, counts = moves("--sparse --density 0.2 --edst --update-frequency 400")
+    first, second, third = every(400, 1500, 2500), every(400, 2500, 3500), every(400, 3500, 4500)
     escape = [(step, 0.8, "gradient", "smallest") for step in (2501, 3501)]
-    assert seen == every(100, 0, 1500) + first + escape[:1] + second + escape[1:] + third
+    assert seen == every(400, 0, 1500) + first + escape[:1] + second + escape[1:] + third
     assert set(counts) == {20} and len(counts) == 4500
 
 

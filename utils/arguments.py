@@ -12,7 +12,7 @@ import yaml
 
 from sparselearning.errors import UsageError
 from sparselearning.methods import METHODS
-from utils.options import GROUPS, NEEDS, PHOTOS, PRUNING, RANGES, REGIMES, SWITCHES
+from utils.options import GROUPS, IDLE, NEEDS, PHOTOS, PRUNING, RANGES, REGIMES, SWITCHES
 
 
 class Parser(argparse.ArgumentParser):
@@ -85,6 +85,7 @@ def effective(args: argparse.Namespace) -> dict[str, Any]:
     idle |= {name for name, pruning in PRUNING.items() if METHODS[args.method].pruning != pruning}
     idle |= set() if args.superpose == "cima" else {"cima_beta"}
     idle |= {"fine_tune_epochs", "fine_tune_lr"} if _any_given(args, SWITCHES) else set()
+    idle |= {name for switch, names in IDLE.items() if getattr(args, switch) for name in names}
     options = {name: list(value) if isinstance(value, tuple) else value for name, value in vars(args).items()}
     return {name: value for name, value in options.items() if name not in idle and value not in (None, [])}
 
@@ -115,6 +116,12 @@ def check(args: argparse.Namespace, given: Mapping[str, Any]) -> None:
     for name in ("fine_tune_epochs", "fine_tune_lr"):
         if name in given and _any_given(args, SWITCHES):
             raise UsageError(f"{_flag(name)} does nothing with {_flag(on[0])}, whose own phases follow the pruning")
+    for switch, idle in IDLE.items():
+        for name in idle:
+            if name in given and getattr(args, switch):
+                raise UsageError(f"{_flag(name)} does nothing with {_flag(switch)}, whose learning rate is its own")
+    if args.ensemble and (args.edst or args.snapshot or args.fge):
+        raise UsageError(f"{_flag(on[0])} makes an ensemble in one run: leave out --ensemble")
     if "sparse_init" in given and args.rewind:
         raise UsageError("--sparse-init does nothing with --rewind, which says which connections exist: leave one out")
     for names, fits, what in RANGES:

@@ -25,7 +25,6 @@ def finish_ensemble(folder: RunFolder, accelerator: Accelerator, model: nn.Modul
     ensemble = evaluate_tickets(accelerator, model.to(accelerator.device), tickets, images)
     if not accelerator.is_main_process:
         return ""
-    folder.claim()
     members = [summary["test"].get("superposed", summary["test"]["final"]) for summary in summaries]
     summary: dict[str, Any] = {
         **summaries[0],

@@ -22,6 +22,8 @@ NEEDS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("num_tickets", "save_tickets"), SWITCHES),
     "temperature": ("distill",),
 }  # fmt: skip
+# or with these, whose learning rates are their own
+IDLE = {"snapshot": ("lr_drops", "lr_parts", "warmup"), "edst": ("lr_drops",)}
 # or without a method that prunes like this
 PRUNING = {
     **dict.fromkeys(("init_density", "prune_end"), "gradual"),
@@ -84,15 +86,15 @@ GROUPS: tuple[tuple[str, str | None, dict[str, dict[str, Any]]], ...] = (
         "method": {"choices": list(METHODS), "help": "how connections are chosen and moved"},
         "density": {"type": float, "metavar": "D", "help": "fraction of convolution and linear weights that is kept"},
         "init_density": {"type": float, "metavar": "D", "help": "granet: the density it starts from"},
-        "sparse_init": {"choices": [*DISTRIBUTIONS, "snip"], "help": "which connections exist at first (erk; snip for "
-                        "--method snip)"},
+        "sparse_init": {"choices": [*DISTRIBUTIONS, "snip"], "help": "which connections exist at first (the method's: "
+                        "erk, uniform for snfs and dsr, or snip)"},
         "update_frequency": {"type": int, "metavar": "STEPS", "help": "optimizer steps between topology updates, ΔT "
                              "(--update-limit, or a twentieth of the normal phase where that is less)"},
         "update_limit": {"type": int, "metavar": "STEPS", "help": "the longest ΔT without --update-frequency"},
         "prune_rate": {"type": float, "metavar": "P", "help": "part of a layer's connections exchanged per update, p"},
-        "prune_rate_decay": {"choices": ["constant", "cosine", "linear"], "help": "how p falls over the normal phase"},
-        "growth": {"choices": [*GROWTH, "none"], "help": "score by which connections grow (the method's; static, snip "
-                   "and gmp grow only at the start of a cycle: by gradient, or none)"},
+        "prune_rate_decay": {"choices": ["constant", "cosine", "linear"], "help": "how p falls over a phase"},
+        "growth": {"choices": [*GROWTH, "none"], "help": "score by which connections grow (the method's; static, snip, "
+                   "gmp and pf grow only at the start of a cycle: by gradient, or none)"},
         "prune_end": {"type": float, "metavar": "F", "help": "granet, gmp: part of the run after which the final "
                       "density is reached"},
         "fine_tune_epochs": {"type": int, "metavar": "N", "help": "pf: epochs after pruning (half of them all)"},

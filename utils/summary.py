@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sparselearning.layers import maskable_weights
+from sparselearning.masking import Masking
 from sparselearning.phases import Phase
 from sparselearning.superposition import Ticket
 from utils.files import save_ticket, ticket_name, write_whole
@@ -31,7 +32,7 @@ def describe(run: Run) -> str:
             f"{masking.density:g}), {masking.nnz:,} and {ratio:.3f}x the FLOPs at the start, connections move "
             f"every {masking.update_frequency} steps"
         )
-    return "\n".join([*lines, plan_table(run.plan, run.steps_per_epoch)])
+    return "\n".join([*lines, plan_table(run.plan, run.steps_per_epoch, masking)])
 
 
 def layer_table(run: Run) -> str:
@@ -134,25 +135,29 @@ def closing_table(summary: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def plan_table(plan: Sequence[Phase], steps_per_epoch: int) -> str:
+def plan_table(plan: Sequence[Phase], steps_per_epoch: int, masking: Masking | None) -> str:
     """The phases of a run, a line each."""
-    lines = [f"{'phase':<11s} {'epochs':>13s} {'steps':>17s} {'lr: first, max, last':>24s}  connections"]
+    lines = [f"{'phase':<11s} {'epochs':>13s} {'steps':>17s} {'lr: first, max, last':>29s}  connections"]
     for phase in plan:
         rates = [phase.lr(i) for i in range(phase.end - phase.start)]
         epochs = f"{phase.start / steps_per_epoch:.4g}–{phase.end / steps_per_epoch:.4g}"
         lines.append(
             f"{phase.name:<11s} {epochs:>13s} {phase.start:>8d}–{phase.end:<8d} "
-            f"{rates[0]:>8.4g}{max(rates):>8.4g}{rates[-1]:>8.4g}  "
-            f"{_movement(phase)}{', ends in a ticket' if phase.ticket else ''}"
+            f"{rates[0]:>9.4g} {max(rates):>9.4g} {rates[-1]:>9.4g}  "
+            f"{_movement(phase, masking)}{', ends in a ticket' if phase.ticket else ''}"
         )
     return "\n".join(lines)
 
 
-def _movement(phase: Phase) -> str:
+def _movement(phase: Phase, masking: Masking | None) -> str:
     """How connections move in a phase."""
-    moves = ["move every ΔT"] * phase.updates
-    if phase.explore is not None:
-        how = phase.explore.growth and f" by {phase.explore.growth}"
-        which = " of the largest" if phase.explore.drop == "largest" else ""
-        moves.insert(0, f"explore {phase.explore.rate:g}{which}{how or ''} first")
+    if masking is None:
+        return "dense"
+    moves, explore = [], phase.explore
+    if explore is not None and (growth := explore.growth or masking.exploration_growth) != "none":
+        moves.append(f"explore {explore.rate:g} of the {explore.drop}, grow by {growth} first")
+    if phase.updates and (masking.growth or masking.method.pruning == "gradual"):
+        moves.append("move every ΔT")
+    if masking.method.pruning == "one-shot" and masking.prune_end == phase.end:
+        moves.append("pruned at the end")
     return ", ".join(moves) or "fixed"
