@@ -7,6 +7,7 @@ python -m utils.report runs/ --significance         and whether Sup-tickets make
 
 import csv
 import json
+import textwrap
 from collections.abc import Sequence
 from itertools import groupby, product
 from pathlib import Path
@@ -100,6 +101,14 @@ def record(group: Group, about: Sequence[str], numbers: Sequence[str]) -> dict[s
     return row
 
 
+def label(group: Group, odd: Sequence[str]) -> str:
+    """A group beside its row of the picture, in a few short lines."""
+    title, sparsity, epochs, *others = group.names(odd)
+    told = [f"{name.replace('_', ' ')} {value}" for name, value in zip(odd, others, strict=True) if value]
+    lines = textwrap.wrap(", ".join([f"{sparsity} sparse", f"{epochs} epochs", *told]), 52)
+    return "\n".join([title, *lines])
+
+
 def draw(path: Path, groups: Sequence[Group]) -> None:
     """A panel per network and data set, a row per group: a dot per run, and a stroke at their mean."""
     panels = [(title, list(panel)) for title, panel in groupby(groups, "{0.about[model]} on {0.about[data]}".format)]
@@ -115,9 +124,7 @@ def draw(path: Path, groups: Sequence[Group]) -> None:
                     heights = [y + lane] * len(values)
                     (handles[name],) = axis.plot(values, heights, marker, ms=ms, mew=0, color=color, alpha=0.6)
                     axis.plot(fmean(values), y + lane, "|", ms=13, mew=1.5, color=color)
-        names = [group.names(odd_settings(panel)) for group in panel]
-        labels = [", ".join(filter(None, ["{}\n{} sparse, {} epochs".format(*n[:3]), *n[3:]])) for n in names]
-        axis.set_yticks(range(len(panel)), labels)
+        axis.set_yticks(range(len(panel)), [label(group, odd_settings(panel)) for group in panel], fontsize=8)
         axis.set(title=title, ylim=(len(panel) - 0.5, -0.5), xlabel="test accuracy (%)")
         axis.spines[["top", "right"]].set_visible(False)
     figure.legend(handles.values(), handles, loc="outside upper center", ncols=len(handles), frameon=False)

@@ -51,7 +51,7 @@ class Group:
     def names(self, odd: Sequence[str]) -> list[str]:
         """What tells this group from others in print: title, sparsity, epochs and the options in `odd`."""
         sparsity = f"{100 * (1 - self.about['density']):.4g} %"
-        return [self.title, sparsity, *(str(self.about.get(name, "")) for name in ("epochs", *odd))]
+        return [self.title, sparsity, *(_shown(self.about.get(name, "")) for name in ("epochs", *odd))]
 
     def kind(self) -> list[Any]:
         """Groups of one kind have their other options shown, to tell them apart."""
@@ -62,6 +62,10 @@ class Group:
         data, model, density, epochs, method, sup, *others = self.about.values()
         order = list(METHODS).index(method) if method in METHODS else -1
         return data, model, -density, epochs, order, method, sup, self.title, repr(others)
+
+
+def _shown(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def find_summaries(places: Iterable[str]) -> list[Path]:
@@ -120,6 +124,8 @@ def _about(summary: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, 
     told = {**(IMAGENET if "image_size" in options else CIFAR), **options} if options else {}
     told |= {"rewind": bool(told.get("rewind")), "distill": len(told.get("distill") or ()) or None}  # no seed's paths
     told = {name: list(value) if isinstance(value, tuple) else value for name, value in sorted(told.items())}
+    if told.get("superpose") != "cima":
+        told.pop("cima_beta", None)
     off = {*ABOUT, *SHARED, *(name for name, value in told.items() if value is None or value is False or value == [])}
     return about | {name: value for name, value in told.items() if name not in off}
 
