@@ -161,6 +161,7 @@ def test_files(tmp_path, table):
 REGIMES = [
     ({}, {}, "RigL"),
     (sup_tickets(0, 94.0), {}, "RigL + Sup-tickets"),
+    (sup_tickets(0, 94.0), {"cycle_lr": "swa", "growth": "none"}, "RigL + SWA"),
     ({}, {"edst": True, "num_tickets": 3, "refine_epochs": 9, "save_tickets": True}, "RigL, EDST"),
     ({}, {"ensemble": 3}, "RigL, ensemble of 3"),
     ({}, {"distill": ["a/ticket-1.safetensors"], "temperature": 1.0}, "RigL + distillation"),

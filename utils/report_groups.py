@@ -42,7 +42,9 @@ class Group:
         title = METHODS[name].title if name in METHODS else name.capitalize()
         if options.get("width", 1) != 1:
             title = f"Small-{title}" if name == "dense" else f"{title}, width {options['width']:g}"
-        title += " + Sup-tickets" * options["sup_tickets"] + " + distillation" * ("distill" in options)
+        swa = options.get("cycle_lr") == "swa" and options.get("growth") == "none"  # averages that explore nothing
+        title += (" + SWA" if swa else " + Sup-tickets") * options["sup_tickets"]
+        title += " + distillation" * ("distill" in options)
         switches = {"edst": "EDST", "snapshot": "Snapshot", "fge": "FGE", "rewind": "rewound (LTR)"}
         parts = [title, *(what for name, what in switches.items() if name in options)]
         parts += [f"ensemble of {options['ensemble']}"] if "ensemble" in options else []
@@ -61,7 +63,8 @@ class Group:
         """Every method beside itself with Sup-tickets, the methods in the papers' order after the dense network."""
         data, model, density, epochs, method, sup, *others = self.about.values()
         order = list(METHODS).index(method) if method in METHODS else -1
-        return data, model, -density, epochs, order, method, sup, self.title, repr(others)
+        average = str(self.about.get("superpose"))
+        return data, model, -density, epochs, order, method, sup, self.title, average, repr(others)
 
 
 def _shown(value: Any) -> str:
