@@ -358,3 +358,18 @@ def test_what_a_run_records_of_its_regime_is_the_same_run_again(name: str, confi
     for one, other in zip(make_plan(first, 50, 128), make_plan(again, 50, 128), strict=True):
         assert (one.name, one.start, one.end, one.explore) == (other.name, other.start, other.end, other.explore)
         assert [one.lr(step) for step in (0, 7, 49)] == [other.lr(step) for step in (0, 7, 49)]
+
+
+@pytest.mark.parametrize("switch", ["--edst --sparse", "--snapshot", "--fge"])
+def test_an_ensemble_from_one_run_is_not_made_of_several(switch, refused):
+    assert f"{switch.split()[0]} makes an ensemble in one run" in refused(*switch.split(), "--ensemble", "2")
+
+
+@pytest.mark.parametrize(
+    ("switch", "words"),
+    [("--snapshot", "--lr-drops 0.5"), ("--snapshot", "--lr-parts run"), ("--snapshot", "--warmup 0.1"),
+     ("--edst --sparse", "--lr-drops 0.5")],
+)  # fmt: skip
+def test_learning_rates_that_a_plan_does_not_have_are_refused(switch, words, refused):
+    said = refused(*switch.split(), *words.split())
+    assert f"{words.split()[0]} does nothing with {switch.split()[0]}, whose learning rate is its own" in said

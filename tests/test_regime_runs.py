@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import json
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -283,6 +284,15 @@ def test_an_ensemble_that_is_cut_in_both_networks_ends_in_the_same_bits(
 
 
 # ---- what cannot be --------------------------------------------------------------------------------------------------
+
+
+def test_an_ensemble_that_is_being_replaced_is_not_finished(finished: World, tmp_path: Path) -> None:
+    folder, options = tmp_path / "run", finished.options("dst")
+    shutil.copytree(finished("dst"), folder)
+    assert main(folder, *options, "--overwrite", stop=2)[0] == 143
+    assert not (folder / "summary.json").exists()
+    assert main(folder, *options, "--resume", "auto")[0] == 0
+    assert summary(folder)["test"] == summary(finished("dst"))["test"]
 
 
 @pytest.mark.parametrize(
