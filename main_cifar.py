@@ -65,6 +65,7 @@ def train_all(folder: RunFolder, accelerator: Accelerator, data: Splits, network
 def algorithm_1(run: Run, tracker: Tracker, interruption: Interruption) -> None:
     """Algorithm 1 of the paper, from line 2 on: train, take tickets, superpose them."""
     args, superposition, results = run.args, run.superposition, run.results
+    superposed = None
     for phase in run.plan[run.phases_done :]:
         train(run, phase, tracker, interruption)  # lines 4, 6 and 7; at the start of a cycle 12 and 13
         ticket = take_ticket(run.model.state_dict(), run.masks)
@@ -77,7 +78,8 @@ def algorithm_1(run: Run, tracker: Tracker, interruption: Interruption) -> None:
         if superposition is not None and (phase.ticket or (args.include_normal and phase is run.plan[0])):
             superposition.add(ticket)  # line 10, Eq. 4
         if superposition is not None and phase.ticket:
-            results["superposed"] = run.evaluate(run.superpose())  # line 11
+            superposed = run.superpose()  # line 11
+            results["superposed"] = run.evaluate(superposed)
             tracker.model("superposed", run.step, results["superposed"])
         if args.save_tickets:
             save_member(run, tracker.folder, phase, ticket)
@@ -86,7 +88,10 @@ def algorithm_1(run: Run, tracker: Tracker, interruption: Interruption) -> None:
     if args.save_tickets and len(results["tickets"]) > 1:
         results["ensemble"] = run.evaluate_ensemble(tracker.folder)
         tracker.model("ensemble", run.step, results["ensemble"])
-    ticket = run.superpose() if superposition is not None else take_ticket(run.model.state_dict(), run.masks)
+    if superposition is not None:  # made already, unless the run was cut after its last phase
+        ticket = superposed or run.superpose()
+    else:
+        ticket = take_ticket(run.model.state_dict(), run.masks)
     tracker.say(finish(run, tracker.folder, ticket))  # line 17
     tracker.close()
 

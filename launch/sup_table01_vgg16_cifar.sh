@@ -2,13 +2,7 @@
 # Sup-tickets, Table 1: VGG-16 on CIFAR-10 and CIFAR-100.
 source "$(dirname "$0")/table.sh" 250 "$@"
 
-for data in cifar10 cifar100; do
-    cifar $data vgg16
-    for method in set rigl granet; do
-        for density in 0.05 0.1 0.2; do
-            cifar $data vgg16 $(sparse $method $density)
-            cifar $data vgg16 $(sparse $method $density) $(sup 8 3)
-        done
-    done
-done
+cifar cifar10 vgg16
+cifar cifar100 vgg16
+with_and_without vgg16 set rigl granet
 report

@@ -2,13 +2,7 @@
 # Sup-tickets, Table 2: ResNet-50 on CIFAR-10 and CIFAR-100.
 source "$(dirname "$0")/table.sh" 250 "$@"
 
-for data in cifar10 cifar100; do
-    cifar $data resnet50
-    for method in snip static set rigl granet; do
-        for density in 0.05 0.1 0.2; do
-            cifar $data resnet50 $(sparse $method $density)
-            cifar $data resnet50 $(sparse $method $density) $(sup 8 3)
-        done
-    done
-done
+cifar cifar10 resnet50
+cifar cifar100 resnet50
+with_and_without resnet50 snip static set rigl granet
 report

@@ -3,12 +3,5 @@
 seeds=$(seq -s " " 0 14)
 source "$(dirname "$0")/table.sh" 250 "$@"
 
-for data in cifar10 cifar100; do
-    for method in set rigl; do
-        for density in 0.05 0.1 0.2; do
-            cifar $data vgg16 $(sparse $method $density)
-            cifar $data vgg16 $(sparse $method $density) $(sup 8 3)
-        done
-    done
-done
+with_and_without vgg16 set rigl
 report --significance

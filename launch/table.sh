@@ -59,6 +59,20 @@ cifar() {
     train "$data-$model" "python main_cifar.py --data $data --model $model" "$@"
 }
 
+# with_and_without MODEL METHOD ...: rows of each method, and the same with Sup-tickets, as in Tables 1, 2 and 9.
+with_and_without() {
+    local model=$1 data method density
+    shift
+    for data in cifar10 cifar100; do
+        for method in "$@"; do
+            for density in 0.05 0.1 0.2; do
+                cifar $data $model $(sparse $method $density)
+                cifar $data $model $(sparse $method $density) $(sup 8 3)
+            done
+        done
+    done
+}
+
 # imagenet [OPTION ...]: a row with ResNet-50 on ImageNet, on all GPUs of this machine.
 imagenet() {
     local launcher=python model=${only_model:-resnet50}

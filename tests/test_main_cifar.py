@@ -4,7 +4,6 @@ import csv
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +12,6 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from accelerate.state import AcceleratorState, GradientState
 from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
@@ -21,6 +19,7 @@ from torch import Tensor
 import main_cifar
 from models import build
 from sparselearning.layers import maskable_weights
+from tests.tiny import restored
 from utils.data import load_cifar
 from utils.errors import one_line_errors
 from utils.evaluate import predict
@@ -46,13 +45,8 @@ SUP = [name for name in RUNS if name not in ("dense", "plain")]
 
 @pytest.fixture(scope="module", autouse=True)
 def as_it_was():
-    """A run takes over signals, and its Accelerator stays for the next one."""
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    yield
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
-    AcceleratorState._reset_state()
-    GradientState._reset_state()
+    with restored():
+        yield
 
 
 def main(*words: str) -> int:

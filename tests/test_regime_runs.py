@@ -1,24 +1,21 @@
 """Every regime of the papers runs to its end, counts what it trained, and ends in the same bits when it is cut."""
 
-import contextlib
 import itertools
 import json
 import shutil
-import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from accelerate.state import AcceleratorState, GradientState
 from safetensors.torch import load_file
 from torch import Tensor
 
 from models import build
 from sparselearning.layers import maskable_weights
 from tests.test_main_cifar import main as run_main
-from tests.tiny import NETWORKS, SPARSE, differences, load_images, main, outcome
+from tests.tiny import NETWORKS, SPARSE, differences, load_images, main, outcome, restored
 from utils.data import load_cifar
 from utils.evaluate import predict
 from utils.metrics import per_sample, summarise
@@ -355,14 +352,3 @@ def test_an_ensemble_of_resnets_on_digits(words: str, tickets: int, tmp_path: Pa
     mean = (sum(probabilities) / tickets).log()
     found = {name: said["test"]["ensemble"][name] for name in ("accuracy", "nll", "ece")}
     assert summarise(per_sample(mean, test.labels)) == pytest.approx(found, rel=1e-3, abs=1e-3)
-
-
-@contextlib.contextmanager
-def restored() -> Iterator[None]:
-    """A run takes over signals, and its Accelerator stays for the next one."""
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    yield
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
-    AcceleratorState._reset_state()
-    GradientState._reset_state()

@@ -95,13 +95,26 @@ def load_images(name: str, data_dir: str | None, device: Any, *, limit_train: in
 
 
 @contextlib.contextmanager
+def restored() -> Iterator[None]:
+    """A run takes over signals, and its Accelerator stays for the next one."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        AcceleratorState._reset_state()  # not the process group, which serves the next run too
+        GradientState._reset_state()
+
+
+@contextlib.contextmanager
 def tiny_world(*options: str) -> Iterator[None]:
     """A command line, the networks and images above, small intervals, no pictures; leaves everything as it was."""
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         with (
+            restored(),
             mock.patch.dict(MODELS, NETWORKS),
             mock.patch.object(main_cifar, "load_cifar", load_images),
             mock.patch.object(utils.summary, "draw_learning_curve"),
@@ -115,10 +128,6 @@ def tiny_world(*options: str) -> Iterator[None]:
             yield
     finally:
         torch.set_num_threads(threads)
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-        AcceleratorState._reset_state()  # not the process group, which serves the next run too
-        GradientState._reset_state()
 
 
 @contextlib.contextmanager

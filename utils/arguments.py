@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import itertools
 import math
 import sys
 from collections.abc import Mapping, Sequence
@@ -84,8 +85,7 @@ def effective(args: argparse.Namespace) -> dict[str, Any]:
     idle |= {name for name, switches in NEEDS.items() if not _any_given(args, switches)}
     idle |= {name for name, pruning in PRUNING.items() if METHODS[args.method].pruning != pruning}
     idle |= set() if args.superpose == "cima" else {"cima_beta"}
-    idle |= {"fine_tune_epochs", "fine_tune_lr"} if _any_given(args, SWITCHES) else set()
-    idle |= {name for switch, names in IDLE.items() if getattr(args, switch) for name in names}
+    idle |= {name for switches, names, _ in IDLE if _any_given(args, switches) for name in names}
     options = {name: list(value) if isinstance(value, tuple) else value for name, value in vars(args).items()}
     return {name: value for name, value in options.items() if name not in idle and value not in (None, [])}
 
@@ -113,17 +113,12 @@ def check(args: argparse.Namespace, given: Mapping[str, Any]) -> None:
                 f"{_flag(name)} does nothing with --method {args.method}: it is for "
                 f"{' and '.join(method for method, row in METHODS.items() if row.pruning == pruning)}"
             )
-    for name in ("fine_tune_epochs", "fine_tune_lr"):
-        if name in given and _any_given(args, SWITCHES):
-            raise UsageError(f"{_flag(name)} does nothing with {_flag(on[0])}, whose own phases follow the pruning")
-    for switch, idle in IDLE.items():
-        for name in idle:
+    for plans, idle, why in IDLE:
+        for switch, name in itertools.product(plans, idle):
             if name in given and getattr(args, switch):
-                raise UsageError(f"{_flag(name)} does nothing with {_flag(switch)}, whose learning rate is its own")
+                raise UsageError(f"{_flag(name)} does nothing with {_flag(switch)}, {why}")
     if args.ensemble and (args.edst or args.snapshot or args.fge):
         raise UsageError(f"{_flag(on[0])} makes an ensemble in one run: leave out --ensemble")
-    if "sparse_init" in given and args.rewind:
-        raise UsageError("--sparse-init does nothing with --rewind, which says which connections exist: leave one out")
     for names, fits, what in RANGES:
         for name in names:
             value = getattr(args, name, None)
@@ -183,10 +178,11 @@ def build_parser(recipe: Mapping[str, Any], description: str) -> Parser:
         group = parser.add_argument_group(title, intro)
         for name, settings in options.items():
             default = recipe.get(name)
-            shown = "" if default in (None, False, ()) else f" ({_shown(default)})"
-            group.add_argument(_flag(name), **{**settings, "help": settings["help"] + shown})
+            added = "" if default in (None, False, ()) else f" ({shown(default)})"
+            group.add_argument(_flag(name), **{**settings, "help": settings["help"] + added})
     return parser
 
 
-def _shown(default: Any) -> str:
-    return " ".join(map(str, default)) if isinstance(default, tuple) else str(default)
+def shown(value: Any) -> str:
+    """An option's value as it would be typed."""
+    return " ".join(map(str, value)) if isinstance(value, tuple | list) else str(value)

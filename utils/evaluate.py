@@ -7,7 +7,6 @@ In full precision and one process: the numbers are those of a run's summary wher
 """
 
 import json
-import math
 from argparse import Namespace
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -25,7 +24,7 @@ from utils.data import ImageSet, load_cifar
 from utils.errors import one_line_errors
 from utils.evaluation import BATCH
 from utils.files import load_ticket, read_header, write_whole
-from utils.metrics import disagreement, kl_divergence, per_sample, summarise
+from utils.metrics import disagreement, ensemble, kl_divergence, per_sample, summarise
 from utils.tickets import agreed, number, required
 
 COLUMNS = (  # key, title and form of a number in the table
@@ -91,9 +90,8 @@ def evaluate_tickets(args: Namespace) -> dict[str, Any]:
     summary: dict[str, Any] = {"data": data, "images": len(test), "tickets": tickets}
     if len(tickets) > 1:
         outputs = torch.stack(predictions)
-        mean = outputs.logsumexp(0) - math.log(len(outputs))  # of probabilities, as a logarithm
         diversity = {"disagreement": disagreement(outputs), "kl": kl_divergence(outputs)}
-        summary["ensemble"] = summarise(per_sample(mean, test.labels)) | diversity
+        summary["ensemble"] = summarise(per_sample(ensemble(outputs), test.labels)) | diversity
     return summary
 
 
@@ -121,8 +119,8 @@ def write_numbers(path: Path | None, summary: Mapping[str, Any]) -> None:
 def main(argv: Sequence[str] | None = None) -> None:
     args = ticket_parser("utils.evaluate", __doc__.split("\n")[0]).parse_args(argv)
     summary = evaluate_tickets(args)
-    ensemble = [{"file": "ensemble", **summary["ensemble"]}] if "ensemble" in summary else []
-    print(table(summary["tickets"] + ensemble))
+    together = [{"file": "ensemble", **summary["ensemble"]}] if "ensemble" in summary else []
+    print(table(summary["tickets"] + together))
     write_numbers(args.json, summary)
 
 

@@ -1,7 +1,6 @@
 """Evaluation on exactly the samples of a split, whatever the number of processes."""
 
 import copy
-import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from tqdm import tqdm
 
 from utils.data import EpochOrder, ImageSet
 from utils.files import load_ticket
-from utils.metrics import disagreement, kl_divergence, per_sample, summarise
+from utils.metrics import disagreement, ensemble, kl_divergence, per_sample, summarise
 
 BATCH = 500
 
@@ -41,9 +40,8 @@ def evaluate_ensemble(accelerator: Accelerator, models: Sequence[nn.Module], ima
 
     def measure(inputs: Tensor, labels: Tensor) -> Tensor:
         log_probs = torch.stack([model(inputs).double().log_softmax(1) for model in models])
-        mean = log_probs.logsumexp(0) - math.log(len(models))  # of probabilities, as a logarithm
         diversity = torch.tensor([disagreement(log_probs), kl_divergence(log_probs)], device=labels.device)
-        return torch.cat((per_sample(mean, labels), diversity.expand(len(labels), 2)), dim=1)
+        return torch.cat((per_sample(ensemble(log_probs), labels), diversity.expand(len(labels), 2)), dim=1)
 
     rows = _by_image(accelerator, images, 5, measure)
     differ, kl = rows[:, 3:].mean(0).tolist()

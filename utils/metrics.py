@@ -7,6 +7,7 @@ logits into rows, one per sample; the rows, gathered in the order of the data se
 from __future__ import annotations
 
 import itertools
+import math
 from statistics import fmean
 
 import torch
@@ -46,6 +47,11 @@ def summarise(rows: Tensor) -> dict[str, float]:
         "nll": nll.mean().item(),
         "ece": gaps.abs().sum().item() / len(rows),
     }
+
+
+def ensemble(log_probs: Tensor) -> Tensor:
+    """The mean of the probabilities of M models (FreeTickets, section 3.2): log-probabilities (M, N, C) to (N, C)."""
+    return log_probs.logsumexp(0) - math.log(len(log_probs))
 
 
 def disagreement(log_probs: Tensor) -> float:

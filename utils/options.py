@@ -22,8 +22,13 @@ NEEDS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("num_tickets", "save_tickets"), SWITCHES),
     "temperature": ("distill",),
 }  # fmt: skip
-# or with these, whose learning rates are their own
-IDLE = {"snapshot": ("lr_drops", "lr_parts", "warmup"), "edst": ("lr_drops",)}
+# or with one of these, and why
+IDLE: tuple[tuple[Sequence[str], Sequence[str], str], ...] = (
+    (SWITCHES, ("fine_tune_epochs", "fine_tune_lr"), "whose own phases follow the pruning"),
+    (("snapshot",), ("lr_drops", "lr_parts", "warmup"), "whose learning rate is its own"),
+    (("edst",), ("lr_drops",), "whose learning rate is its own"),
+    (("rewind",), ("sparse_init",), "which says which connections exist: leave one out"),
+)
 # or without a method that prunes like this
 PRUNING = {
     **dict.fromkeys(("init_density", "prune_end"), "gradual"),

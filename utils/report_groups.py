@@ -10,6 +10,7 @@ import yaml
 
 from sparselearning.errors import UsageError
 from sparselearning.methods import METHODS
+from utils.arguments import shown
 from utils.checkpoints import FREE
 from utils.files import read_json
 from utils.options import CIFAR, IMAGENET
@@ -53,7 +54,7 @@ class Group:
     def names(self, odd: Sequence[str]) -> list[str]:
         """What tells this group from others in print: title, sparsity, epochs and the options in `odd`."""
         sparsity = f"{100 * (1 - self.about['density']):.4g} %"
-        return [self.title, sparsity, *(_shown(self.about.get(name, "")) for name in ("epochs", *odd))]
+        return [self.title, sparsity, *(shown(self.about.get(name, "")) for name in ("epochs", *odd))]
 
     def kind(self) -> list[Any]:
         """Groups of one kind have their other options shown, to tell them apart."""
@@ -65,10 +66,6 @@ class Group:
         order = list(METHODS).index(method) if method in METHODS else -1
         average = str(self.about.get("superpose"))
         return data, model, -density, epochs, order, method, sup, self.title, average, repr(others)
-
-
-def _shown(value: Any) -> str:
-    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def find_summaries(places: Iterable[str]) -> list[Path]:
