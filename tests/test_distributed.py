@@ -219,10 +219,11 @@ def test_a_checkpoint_moves_between_one_process_and_two(tmp_path):
 
 
 def test_it_does_not_move_where_epochs_would_have_other_steps(tmp_path):
-    """A last batch of 2 images is enough for one process, and too small for two."""
-    options = (*SPARSE, *SUP_TICKETS, "--limit-train", "34", "--model", "plain", "--resume", "auto")
+    """A last batch of 10 images is enough for a part, and too small for eight."""
+    options = (*SPARSE, *SUP_TICKETS, "--limit-train", "42", "--model", "plain", "--resume", "auto")
     assert main(tmp_path / "run", *options, stop=5)[0] == 143
-    launch(2, run_all, [Case(tmp_path / "run", (*options, "--batch-size", "8"))])
+    parts = ("--batch-size", "2", "--gradient-accumulation-steps", "4")
+    launch(2, run_all, [Case(tmp_path / "run", (*options, *parts))])
     status, _, err = json.loads((tmp_path / "run.0.json").read_text())
     assert status == 2
     assert err.count("\n") == 1

@@ -138,9 +138,17 @@ def make_teachers(args: argparse.Namespace, model: nn.Module) -> list[nn.Module]
 
 
 def count_steps(images: int, batch_size: int, parts: int) -> int:
-    """Batches of an epoch; a rest too small to give every part the 2 images that batch norm needs is left out."""
+    """Batches of an epoch; a rest of less than half a batch is left out.
+
+    It would be the last that batch norm sees before a ticket is taken, and worth a tenth of its running statistics. The
+    number of parts makes no difference, except where a part has fewer than 4 images: then a rest must have the 2 for
+    each that batch norm needs. Images that fill no batch are one.
+
+    Raises:
+        UsageError: they are too few for that.
+    """
     steps, rest = divmod(images, batch_size)
-    steps += rest >= 2 * parts
+    steps += rest >= max(2 * parts, batch_size / 2 if steps else 0)
     if steps == 0:
         raise UsageError(f"{images} training images do not fill a batch in {parts} parts: use a smaller --batch-size")
     return steps
