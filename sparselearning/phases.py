@@ -53,12 +53,12 @@ def normal_phase(
 
     Args:
         drops: where the learning rate falls by ×0.1, as fractions of the phase; to whole epochs, as in the paper.
-        warmup: length of the linear warm-up, as a fraction of the phase; to whole epochs.
+        warmup: length of the linear warm-up, as a fraction of the phase; to whole steps, so that a short run has one.
         parts_of: the number of epochs that these are fractions of, where it is not that of the phase.
     """
     whole = parts_of or epochs
     milestones = [int(drop * whole + 1e-9) * steps_per_epoch for drop in drops]  # 0.29·100 must be 29
-    warmup_steps = round(warmup * whole) * steps_per_epoch
+    warmup_steps = round(warmup * whole * steps_per_epoch)
     return Phase("normal", 0, epochs * steps_per_epoch, lambda step: step_decay(step, lr, milestones, warmup_steps))
 
 

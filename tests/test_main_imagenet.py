@@ -56,7 +56,7 @@ def test_the_plan_of_the_paper_scales_with_the_epochs(epochs: int) -> None:
     ] * tickets
     assert (normal.end, cycles[-1].end) == ((epochs - 2 * tickets) * PER_EPOCH, epochs * PER_EPOCH)
     rates = np.array([normal.lr(step) for step in range(normal.end)])
-    warm = round(0.05 * epochs) * PER_EPOCH
+    warm = round(0.05 * epochs * PER_EPOCH)
     falls = [step for step in range(warm, normal.end) if rates[step] < rates[step - 1]]
     assert falls == [int(part * epochs + 1e-9) * PER_EPOCH for part in (0.3, 0.6, 0.85)]
     assert np.allclose(rates[:warm], 0.1 * np.arange(1, warm + 1) / warm) and rates[warm] == 0.1

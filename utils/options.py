@@ -71,9 +71,10 @@ GROUPS: tuple[tuple[str, str | None, dict[str, dict[str, Any]]], ...] = (
         "batch_size": {"type": int, "metavar": "N", "help": "images per process and backward pass"},
         "lr": {"type": float, "help": "learning rate at the start"},
         "lr_drops": {"type": float, "nargs": "+", "metavar": "F",
-                     "help": "when it falls to a tenth, in parts of the normal phase or the run"},
+                     "help": "when it falls to a tenth, in parts of the normal phase or the run; to "
+                     "whole epochs"},
         "lr_parts": {"choices": ["normal", "run"], "help": "what --lr-drops and --warmup are parts of"},
-        "warmup": {"type": float, "metavar": "F", "help": "length of a linear warm-up, to whole epochs"},
+        "warmup": {"type": float, "metavar": "F", "help": "length of a linear warm-up, to whole optimizer steps"},
         "scale_lr": {**_SWITCH, "help": "all learning rates times the images per optimizer step / 128"},
         "momentum": {"type": float, "help": "of SGD"},
         "clip_grad_norm": {"type": float, "metavar": "N",
