@@ -1,6 +1,5 @@
 """Damaged checkpoints and tickets are refused in one line: none is loaded silently, and nothing in them is executed."""
 
-import contextlib
 import copy
 import json
 import os
@@ -248,13 +247,8 @@ def test_a_sound_ticket_is_accepted(ticket, like):
 def test_cut_and_flipped_tickets(ticket, like):
     content = ticket.read_bytes()
     header = 8 + int.from_bytes(content[:8], "little")
-    about = range(content.index(b"__metadata__") + 15, content.index(b"}"))  # says what the ticket is of, besides
-    for damaged in [*damaged_bytes(content, 30, 30), *damaged_bytes(content[:header], 0, 60)]:
+    for damaged in [*damaged_bytes(content, 30, 30), *damaged_bytes(content[:header], 0, 90)]:
         ticket.write_bytes(damaged + content[len(damaged) :] if len(damaged) == header else damaged)
-        if any(damaged[i] != content[i] for i in about if i < len(damaged)):
-            with contextlib.suppress(UsageError):
-                assert all(torch.equal(tensor, like[name]) for name, tensor in load_ticket(ticket, like).items())
-            continue
         with pytest.raises(UsageError) as error:
             load_ticket(ticket, like)
         assert_refused(error, ticket)

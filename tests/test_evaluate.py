@@ -5,13 +5,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate import Accelerator
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from models import build
 from sparselearning.layers import maskable_weights
 from utils.data import load_cifar
 from utils.evaluate import main
+from utils.evaluation import recompute_batch_norm
 from utils.files import save_ticket
 
 TEST = 12
@@ -161,3 +163,18 @@ def test_a_ticket_of_another_model(tickets, refused):
 
 def test_tickets_are_required(refused):
     assert "--tickets" in refused()
+
+
+# ---- batch norm ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("batch_size", [32, 48, 64])
+def test_statistics_are_recomputed_whatever_the_batch(batch_size):
+    images = load_cifar("digits", None, "cpu", limit_train=32).train
+    model = nn.Sequential(nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(3072, 10))
+    model[0].running_mean.fill_(7)  # of a ticket before its statistics are recomputed
+    order = images.epoch(seed=0, epoch=0)
+    recompute_batch_norm(Accelerator(cpu=True), model, order, batch_size)
+    pixels = order.batch(0, 32)[0].double()
+    assert torch.allclose(model[0].running_mean.double(), pixels.mean((0, 2, 3)), atol=1e-5)
+    assert torch.allclose(model[0].running_var.double(), pixels.var((0, 2, 3)), rtol=1e-4)

@@ -86,6 +86,7 @@ def _by_image(
 @torch.no_grad()
 def recompute_batch_norm(accelerator: Accelerator, model: nn.Module, order: EpochOrder, batch_size: int) -> None:
     """Set the model's batch-norm statistics by one pass over an epoch of training data, equal on all processes."""
+    batch_size = min(batch_size, len(order))
     ranges = [(stop - batch_size, stop) for stop in range(batch_size, len(order) + 1, batch_size)]
     hidden = None if accelerator.is_main_process else True  # else a bar on a terminal
     batches = tqdm(order.batches(ranges), "batch norm", len(ranges), leave=False, disable=hidden)

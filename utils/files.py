@@ -1,29 +1,66 @@
 """Files that are whole or not there, and that say when they are damaged."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
+import secrets
+import stat
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from sparselearning.errors import UsageError
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a text file so that a reader, or a crash, sees the old one or the new one and nothing between."""
-    partial = path.with_name(path.name + ".partial")
-    with open(partial, "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write a file so that a reader, or a crash, sees the old one or the new one and nothing between.
+
+    A pipe, a device or an open file, such as /dev/stdout, is written into: its place is not ours to take.
+    """
+    content = content.encode() if isinstance(content, str) else content
+    if _is_stream(path):
+        sys.stdout.flush()  # what was printed before comes first
+        with open(path, "ab") as file:
+            file.write(content)
+        return
+    # a name that nobody can have put a link to another file under
+    partial = path.with_name(f"{path.name}.{secrets.token_hex(8)}.partial")
+    try:
+        with open(partial, "xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        error.filename = str(path)  # which a full disk does not say
+        raise
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _is_stream(path: Path) -> bool:
+    with contextlib.suppress(FileNotFoundError):
+        mode = path.stat().st_mode
+        # /dev/stdout may lead to a file that the shell has opened
+        opened = path.is_symlink() and os.path.realpath(path.parent).split(os.sep)[1] in ("dev", "proc")
+        return opened or not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+    return False
+
+
+def read_whole(path: str | Path) -> bytes:
+    """The content of a file. Raises OSError for a pipe or a device too, which could keep a reader waiting for ever."""
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0))) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "it is a pipe or a device, no file", str(path))
+        return file.read()
 
 
 def file_digest(path: Path) -> str:
@@ -32,24 +69,21 @@ def file_digest(path: Path) -> str:
 
 
 def save_ticket(path: Path, ticket: Mapping[str, Tensor], about: Mapping[str, object]) -> None:
-    """Write a ticket as safetensors, with a digest of its tensors and what it is about in the header (None left out).
+    """Write a ticket as safetensors, with what it is about (None left out) and a digest of it all in the header.
 
     `safetensors.torch.load_file` gives back a state dict for the model.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in ticket.items()}
-    partial = path.with_name(path.name + ".partial")
     header = {key: str(value) for key, value in about.items() if value is not None}
-    try:
-        save_file(tensors, partial, metadata={**header, "sha256": _tensor_digest(tensors)})
-    except SafetensorError as error:  # an error of the file system, in words only
-        raise UsageError(f"cannot write {path}: {' '.join(str(error).split())}; make room first") from error
-    partial.replace(path)
+    write_whole(path, save(tensors, {**header, "sha256": digest_of(tensors, header)}))
 
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[Any]:
     try:
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for
+            raise OSError("it is no file")
         with safe_open(path, "pt") as file:
             yield file
     except FileNotFoundError:
@@ -68,13 +102,18 @@ def read_ticket(path: Path) -> dict[str, Tensor]:
     """The tensors of a ticket, or of any safetensors file, on the CPU; nothing in the file is executed.
 
     Raises:
-        UsageError: it cannot be read, or its tensors do not match the digest in its header.
+        UsageError: it cannot be read, does not match the digest in its header, or holds NaN or infinite values.
     """
     with _opened(path) as file:
-        digest = (file.metadata() or {}).get("sha256")
+        header = dict(file.metadata() or {})
         ticket = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, not a dict
-    if digest not in (None, _tensor_digest(ticket)):
-        raise UsageError(f"{path} is damaged: its tensors do not match the digest in its header")
+    digest = header.pop("sha256", None)
+    # the digest of older tickets is of their tensors only
+    if digest is not None and digest != digest_of(ticket, header) and digest != digest_of(ticket):
+        raise UsageError(f"{path} is damaged: its content does not match the digest in its header")
+    for name, tensor in ticket.items():
+        if not tensor.isfinite().all():
+            raise UsageError(f"{path} holds NaN or infinite values in {name}: its run diverged, take another ticket")
     return ticket
 
 
@@ -101,11 +140,14 @@ def check_same_model(path: Path, ticket: Mapping[str, Tensor], like: Mapping[str
             )
 
 
-def _tensor_digest(tensors: Mapping[str, Tensor]) -> str:
+def digest_of(tensors: Mapping[str, Tensor], header: Mapping[str, str] | None = None) -> str:
+    """A digest of tensors and of what a header says of them."""
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
+    if header is not None:
+        digest.update(json.dumps(header, sort_keys=True).encode())
     return digest.hexdigest()
 
 
@@ -117,6 +159,6 @@ def ticket_name(number: int) -> str:
 def read_json(path: Path) -> Any:
     """Raises UsageError where the file is missing or no JSON."""
     try:
-        return json.loads(path.read_text())
+        return json.loads(read_whole(path))
     except (OSError, ValueError) as error:
         raise UsageError(f"{path} cannot be read: {' '.join(str(error).split())}") from error

@@ -64,7 +64,7 @@ class Bench:
         """The ticket with the batch-norm statistics of one pass over the training images."""
         self.model.load_state_dict(ticket)
         accelerator = Accelerator(mixed_precision="no", cpu=device().type == "cpu")
-        recompute_batch_norm(accelerator, self.model, self.order, min(CIFAR["batch_size"], len(self.order)))
+        recompute_batch_norm(accelerator, self.model, self.order, CIFAR["batch_size"])
         return {name: tensor.cpu() for name, tensor in take_ticket(self.model.state_dict(), {}).items()}
 
 
