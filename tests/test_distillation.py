@@ -1,4 +1,4 @@
-"""Knowledge distillation as in Sup-tickets, Appendix G: the labels and each of M teachers weigh the same."""
+"""The loss: smoothed labels, and distillation as in Sup-tickets, Appendix G, labels and each of M teachers alike."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,9 +26,14 @@ def networks(count: int) -> list[Tiny]:
     return [Tiny(10, dropout=0) for _ in range(count)]
 
 
-def loss_by_hand(logits: Tensor, labels: Tensor, teachers: list[Tensor], t: float) -> Tensor:
-    """(CE + Σ_m T²·Σ_c p_m(c)·log(p_m(c) / q(c))) / (1 + M), p and q at temperature T; mean over the batch."""
-    losses = [-logits.softmax(1)[range(len(labels)), labels].log()]
+def loss_by_hand(logits: Tensor, labels: Tensor, teachers: list[Tensor], t: float, smoothing: float = 0.0) -> Tensor:
+    """(CE + Σ_m T²·Σ_c p_m(c)·log(p_m(c) / q(c))) / (1 + M), p and q at temperature T; mean over the batch.
+
+    Of smoothed labels (Szegedy et al. 2016): (1 − ε) of a label is its own class's, ε goes to all classes alike.
+    """
+    wanted = torch.full_like(logits, smoothing / logits.shape[1])
+    wanted[range(len(labels)), labels] += 1 - smoothing
+    losses = [-(wanted * logits.softmax(1).log()).sum(1)]
     q = (logits / t).exp() / (logits / t).exp().sum(1, keepdim=True)
     for teacher in teachers:
         p = (teacher / t).exp() / (teacher / t).exp().sum(1, keepdim=True)
@@ -36,16 +41,19 @@ def loss_by_hand(logits: Tensor, labels: Tensor, teachers: list[Tensor], t: floa
     return torch.stack(losses).mean(0).mean()
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("temperature", [1.0, 4.0])
 @pytest.mark.parametrize("count", [0, 1, 3])
-def test_the_gradient_is_that_of_the_mean_of_hard_and_soft_losses(count: int, temperature: float) -> None:
+def test_the_gradient_is_that_of_the_mean_of_hard_and_soft_losses(
+    count: int, temperature: float, smoothing: float
+) -> None:
     """Also where a batch comes in unequal parts."""
     student, *teachers = networks(1 + count)
     teachers = [teacher.eval().requires_grad_(False) for teacher in teachers]
     before = [{name: tensor.clone() for name, tensor in teacher.state_dict().items()} for teacher in teachers]
     student.eval()  # batch norm would see the parts
     images, labels = torch.randn(9, 3, 32, 32), torch.arange(9)
-    args = SimpleNamespace(label_smoothing=0.0, temperature=temperature)
+    args = SimpleNamespace(label_smoothing=smoothing, temperature=temperature)
     run: Any = SimpleNamespace(accelerator=Accelerator(cpu=True), wrapped=student, teachers=teachers, args=args,
                                sums=torch.zeros(3, dtype=torch.float64))  # fmt: skip
     _backward(run, [(images[:4], labels[:4]), (images[4:], labels[4:])], 9)
@@ -54,10 +62,11 @@ def test_the_gradient_is_that_of_the_mean_of_hard_and_soft_losses(count: int, te
     student.zero_grad()
     with torch.no_grad():
         taught = [teacher(images) for teacher in teachers]
-    loss_by_hand(student(images), labels, taught, temperature).backward()
+    loss_by_hand(student(images), labels, taught, temperature, smoothing).backward()
     for gradient, parameter in zip(found, student.parameters(), strict=True):
         torch.testing.assert_close(gradient, parameter.grad, rtol=1e-4, atol=1e-7)
-    assert run.sums[0].item() == pytest.approx(9 * loss_by_hand(student(images), labels, [], 1).item(), rel=1e-5)
+    hard = 9 * loss_by_hand(student(images), labels, [], 1, smoothing).item()
+    assert run.sums[0].item() == pytest.approx(hard, rel=1e-5)
     for teacher, state in zip(teachers, before, strict=True):
         assert all(parameter.grad is None for parameter in teacher.parameters())
         assert all(torch.equal(tensor, state[name]) for name, tensor in teacher.state_dict().items())

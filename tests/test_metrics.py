@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, log_loss
 
-from utils.metrics import disagreement, kl_divergence, per_sample, summarise
+from utils.metrics import disagreement, ensemble, kl_divergence, per_sample, summarise
 
 
 def rows(*samples: tuple[float, int]) -> torch.Tensor:
@@ -110,6 +110,29 @@ def test_a_diverged_network_is_not_hidden():
 def test_no_samples_is_an_error():
     with pytest.raises(ValueError, match="no samples"):
         summarise(torch.empty(0, 3))
+
+
+# --- ensembles ------------------------------------------------------------------------------------------------------
+
+
+def test_an_ensemble_is_the_mean_of_probabilities_by_hand():
+    """One image: two models are rather for class 0, one surely for class 1. The geometric mean would be for class 1."""
+    models = torch.tensor([[[0.7, 0.3]], [[0.7, 0.3]], [[0.11, 0.89]]], dtype=torch.float64).log()
+    assert ensemble(models).exp().tolist() == [pytest.approx([1.51 / 3, 1.49 / 3])]
+    assert summarise(per_sample(ensemble(models), torch.tensor([0]))) == {
+        "accuracy": 100.0,
+        "nll": pytest.approx(-math.log(1.51 / 3)),
+        "ece": pytest.approx(1 - 1.51 / 3),
+    }
+
+
+def test_an_ensemble_by_its_definition():
+    logits = 4 * torch.randn(3, 40, 6, generator=torch.Generator().manual_seed(1))
+    found = ensemble(logits.double().log_softmax(2))
+    for i in range(40):
+        for c in range(6):
+            shares = [math.exp(row[c]) / sum(map(math.exp, row)) for row in logits[:, i].tolist()]
+            assert found[i, c].exp().item() == pytest.approx(sum(shares) / 3)
 
 
 # --- diversity ------------------------------------------------------------------------------------------------------
