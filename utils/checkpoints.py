@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from sparselearning.errors import UsageError
 from utils.arguments import effective
@@ -93,24 +92,6 @@ def load_checkpoint(path: Path, run: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(state, dict) or state.get("step") != manifest.get("step"):
         raise UsageError(f"checkpoint {path} is damaged: it holds no state of step {manifest.get('step')}")
     return state
-
-
-def misfit(saved: Any, own: Any, where: str = "state") -> str | None:
-    """The first place where a saved state is not built like the run's own: entries, types, shapes. None: it fits."""
-    if isinstance(own, Mapping) and isinstance(saved, Mapping):
-        for key in {**own, **saved}:
-            if key not in own or key not in saved:
-                return f"{where} has {'no' if key in own else 'an unknown'} {key}"
-            if problem := misfit(saved[key], own[key], f"{where}, {key}"):
-                return problem
-        return None
-    if isinstance(own, Tensor) and isinstance(saved, Tensor):
-        fits = (saved.dtype, saved.shape) == (own.dtype, own.shape)
-    elif isinstance(own, list) and isinstance(saved, list) and len(own) == len(saved):
-        return next(filter(None, (misfit(*pair, where) for pair in zip(saved, own, strict=True))), None)
-    else:
-        fits = type(saved) is type(own)
-    return None if fits else f"{where} is of another type or shape"
 
 
 def find_checkpoints(folder: Path, resume: str) -> Iterator[Path]:

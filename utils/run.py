@@ -12,9 +12,9 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast
 from torch import Tensor, nn
 
-from sparselearning.errors import UsageError
+from sparselearning.errors import UsageError, misfit
 from sparselearning.superposition import Superposition, Ticket
-from utils.checkpoints import checkpoint_path, find_checkpoints, identity, load_checkpoint, misfit, save_checkpoint
+from utils.checkpoints import checkpoint_path, find_checkpoints, identity, load_checkpoint, save_checkpoint
 from utils.costs import Costs
 from utils.data import Splits
 from utils.evaluation import evaluate, evaluate_tickets, recompute_batch_norm
