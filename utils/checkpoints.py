@@ -80,8 +80,8 @@ def load_checkpoint(path: Path, run: Mapping[str, Any]) -> dict[str, Any]:
         raise UsageError(f"checkpoint {path} is damaged: its content does not match its digest; use an older one")
     saved = manifest.get("run")
     saved = saved if isinstance(saved, dict) else {}
-    for key in {**run, **saved}:  # options first
-        if key not in run or key not in saved or run[key] != saved[key]:
+    for key in {**run, **saved}:  # options first; a switch that was not there yet was off
+        if run.get(key, False) != saved.get(key, False):
             raise UsageError(
                 f"checkpoint {path} is from a run with {key} {saved.get(key)}, not {run.get(key)}: repeat its options"
             )

@@ -32,6 +32,11 @@ def one_line_errors() -> Iterator[None]:
             "the device is out of memory: use a smaller --batch-size, and a larger --gradient-accumulation-steps to "
             "keep the size of the whole batch"
         )
+    except RuntimeError as error:
+        operation, lacking, _ = str(error).partition(" does not have a deterministic implementation")
+        if not lacking:
+            raise
+        message = f"{operation} gives other bits in every run: use another model, or leave --deterministic out"
     except OSError as error:
         if error.errno not in UNWRITABLE:
             raise

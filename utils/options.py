@@ -150,6 +150,8 @@ GROUPS: tuple[tuple[str, str | None, dict[str, dict[str, Any]]], ...] = (
         "mixed_precision": {"choices": ["no", "bf16", "fp16"], "help": "(the launcher's; else no)"},
         "gradient_accumulation_steps": {"type": int, "metavar": "N", "help": "backward passes per optimizer step"},
         "compile": {**_SWITCH, "help": "torch.compile the model"},
+        "deterministic": {**_SWITCH, "help": "on a GPU: only kernels that give the same bits in every run, which is "
+                          "slower; a CPU gives them without, with the same number of threads"},
     }),
     ("output", None, {
         "config": {"metavar": "FILE.yaml", "help": "options from a file; the command line goes before"},
@@ -184,6 +186,7 @@ COMMON: dict[str, Any] = {
     "cima_beta": 0.8, "bn": "average", "include_normal": False, "save_tickets": False,
     "edst": False, "global_explore_rate": 0.8, "snapshot": False, "fge": False, "ensemble": None,
     "seed": 0, "mixed_precision": None, "gradient_accumulation_steps": 1, "compile": False,
+    "deterministic": False,
     "config": None, "output_dir": None, "overwrite": False, "resume": None, "checkpoint_minutes": 10.0,
     "save_early": None, "dry_run": False,
 }  # fmt: skip

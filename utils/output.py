@@ -83,7 +83,7 @@ class RunFolder:
             raise UsageError(f"{self.path / 'args.yaml'} cannot be read: give another --output-dir") from error
         asked = effective(self.args)
         for name in sorted({*asked, *saved} - FREE):
-            if asked.get(name) != saved.get(name):
+            if asked.get(name, False) != saved.get(name, False):  # a switch that was not there yet was off
                 raise UsageError(
                     f"{self.path} holds a finished run with {name} {saved.get(name)}, not {asked.get(name)}: give "
                     f"another --output-dir"

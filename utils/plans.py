@@ -9,8 +9,9 @@ from sparselearning import phases
 from sparselearning.errors import UsageError
 from sparselearning.methods import METHODS
 from sparselearning.phases import Exploration, Phase, cyclic_epochs, normal_phase
+from utils.options import COMMON
 
-SCALE = 128  # images in a batch at which --scale-lr leaves the learning rates as they are
+SCALE = 128  # images per optimizer step that the recipes' learning rates are for
 
 
 def one_training(args: argparse.Namespace) -> int:
@@ -27,9 +28,24 @@ def make_plan(args: argparse.Namespace, steps_per_epoch: int, batch_size: int) -
     Raises:
         UsageError: a phase does not fit; the message says what would.
     """
-    scale = batch_size / SCALE if args.scale_lr else 1.0
     row = next((build for switch, build in PLANS.items() if getattr(args, switch)), _plain)
-    return row(args, steps_per_epoch, scale)
+    return row(args, steps_per_epoch, lr_scale(args, batch_size))
+
+
+def lr_scale(args: argparse.Namespace, batch_size: int) -> float:
+    """What all learning rates are multiplied by."""
+    return batch_size / SCALE if args.scale_lr else 1.0
+
+
+def lr_warning(args: argparse.Namespace, batch_size: int, parts: int) -> str | None:
+    """Where --batch-size, accumulation or the number of processes leave the recipe, and its learning rate stays."""
+    if batch_size == SCALE or args.scale_lr or args.lr != COMMON["lr"]:
+        return None
+    remedies = [f"--batch-size {SCALE // parts}"] if SCALE % parts == 0 and parts < SCALE else []
+    return (
+        f"warning: the recipe's learning rate of {args.lr:g} is for {SCALE} images per optimizer step, not "
+        f"{batch_size:,}: use {', '.join([*remedies, '--scale-lr, or an --lr of your own'])}"
+    )
 
 
 def _normal(args: argparse.Namespace, epochs: int, steps_per_epoch: int, scale: float, **changes: Any) -> Phase:

@@ -17,7 +17,7 @@ from utils.options import CIFAR, IMAGENET
 
 ABOUT = {"data": str, "model": str, "density": float, "epochs": int, "method": str, "sup_tickets": bool}
 # options that make no row of their own
-SHARED = {"seed", "sparse", "save_tickets", *FREE} - {"batch_size", "gradient_accumulation_steps"}
+SHARED = {"seed", "sparse", "save_tickets", "deterministic", *FREE} - {"batch_size", "gradient_accumulation_steps"}
 REGIMES = ("width", "edst", "snapshot", "fge", "rewind", "distill", "ensemble")  # options that the title tells
 NORMAL, PLAIN, COST = "normal phase", "plain run", ("train FLOPs", "test FLOPs")
 DIVERSITY = {"disagreement": "disagreement", "KL": "kl"}

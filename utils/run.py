@@ -128,6 +128,13 @@ class Run:
         """Equal for all parts of an interrupted run."""
         return identity(self.args, self.batch_size, self.steps_per_epoch)
 
+    def circumstances(self) -> str:
+        """What the bits of a run depend on beside its options, and what it may go on without."""
+        device, threads = self.accelerator.device, torch.get_num_threads()
+        kind = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+        kind += f" with {threads} thread{'s' * (threads > 1)}" if device.type == "cpu" else ""
+        return f"batches in {self.parts} part{'s' * (self.parts > 1)} on {self.accelerator.num_processes} × {kind}"
+
     def state_dict(self) -> dict[str, Any]:
         scaler = self.accelerator.scaler
         return {
@@ -143,6 +150,7 @@ class Run:
             "seconds": self.seconds,
             "cost": self.costs.steps,
             "sums": self.sums,
+            "circumstances": self.circumstances(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -202,14 +210,19 @@ class Run:
         passed_over = ""
         for path in find_checkpoints(folder, self.args.resume):
             try:
-                self.load_state_dict(load_checkpoint(path, self.identity()))
+                state = load_checkpoint(path, self.identity())
+                before = state.setdefault("circumstances", self.circumstances())  # older ones do not say
+                self.load_state_dict(state)
             except UsageError as error:
                 if self.args.resume != "auto":
                     raise UsageError(f"{path}: {error}") from error
                 passed_over += f"passed over {path}: {error}\n"
                 continue
             self.check_same_step()
-            return f"{passed_over}resumed from {path}, at step {self.step} of {self.plan[-1].end}"
+            line = f"{passed_over}resumed from {path}, at step {self.step} of {self.plan[-1].end}"
+            if before != (now := self.circumstances()):
+                line += f"\nnote: {before} before, {now} from here: the bits are not those of an uninterrupted run"
+            return line
         self.check_same_step()
         if passed_over:
             raise UsageError(f"no checkpoint to go on from: {passed_over.splitlines()[0]}")

@@ -3,6 +3,7 @@
 import argparse
 import copy
 import math
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,11 @@ NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
 
 def make_accelerator(args: argparse.Namespace) -> Accelerator:
-    """Processes, device and precision as launched; fast kernels where they change no result that matters."""
+    """Processes, device and precision as launched; fast kernels where they change no result that matters.
+
+    Raises:
+        UsageError: this launch or device does not go with the options.
+    """
     # without `cpu`, processes launched on a machine without GPUs would not know of each other
     accelerator = Accelerator(mixed_precision=args.mixed_precision, cpu=not torch.accelerator.is_available())
     args.mixed_precision = accelerator.mixed_precision  # the launcher's, where the option was not given
@@ -40,8 +45,16 @@ def make_accelerator(args: argparse.Namespace) -> Accelerator:
         )
     if accelerator.mixed_precision == "fp16" and accelerator.device.type == "cpu":
         raise UsageError("fp16 needs a GPU: use --mixed-precision bf16 or no")
+    if args.deterministic and accelerator.device.type == "cpu":
+        raise UsageError(
+            "--deterministic does nothing on a CPU, where the same number of threads gives the same bits: leave it out"
+        )
     torch.set_float32_matmul_precision("high")
-    torch.backends.cudnn.benchmark = True
+    torch.use_deterministic_algorithms(args.deterministic)
+    torch.backends.cudnn.deterministic = args.deterministic
+    torch.backends.cudnn.benchmark = not args.deterministic  # it may choose other kernels in every run
+    if args.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it before its first product
     return accelerator
 
 

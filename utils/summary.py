@@ -10,7 +10,7 @@ from sparselearning.masking import Masking
 from sparselearning.phases import Phase
 from sparselearning.superposition import Ticket
 from utils.files import save_ticket, ticket_name, write_whole
-from utils.plans import one_training
+from utils.plans import lr_scale, lr_warning, one_training
 from utils.plots import draw_learning_curve, draw_sparsity
 from utils.run import Run
 from utils.setup import EARLY
@@ -22,17 +22,34 @@ def describe(run: Run) -> str:
     dense, ratio = run.costs.dense(), run.costs.test_ratio()
     parameters = sum(p.numel() for p in run.model.parameters())
     lines = [
-        f"{args.data}: {len(run.data.train):,} training and {len(run.data.test):,} test images, "
-        f"{run.steps_per_epoch} steps of {run.batch_size} images per epoch",
+        f"{args.data}: {len(run.data.train):,} training and {len(run.data.test):,} test images, {_epoch(run)}",
         f"{args.model}: {parameters:,} parameters, {dense / 1e9:.3f} GFLOPs per image when dense",
+        f"optimizer step: {_step(run)}, learning rate {lr_scale(args, run.batch_size) * args.lr:g}",
     ]
+    if warning := lr_warning(args, run.batch_size, run.parts):
+        lines.append(warning)
     if masking is not None:
+        every = f", connections move every {masking.update_frequency} steps" if _moves(masking) else ""
         lines.append(
             f"{masking.method.title}: {masking.target:,} of {masking.total:,} maskable weights at the end (density "
-            f"{masking.density:g}), {masking.nnz:,} and {ratio:.3f}x the FLOPs at the start, connections move "
-            f"every {masking.update_frequency} steps"
+            f"{masking.density:g}), {masking.nnz:,} and {ratio:.3f}x the FLOPs at the start{every}"
         )
     return "\n".join([*lines, plan_table(run.plan, run.steps_per_epoch, masking)])
+
+
+def _epoch(run: Run) -> str:
+    """How many steps it has, and what becomes of a rest of the images."""
+    steps, rest = run.steps_per_epoch, len(run.data.train) - run.steps_per_epoch * run.batch_size
+    fate = f", {rest} images left out" if rest > 0 else f", the last of {run.batch_size + rest}" if rest < 0 else ""
+    return f"{steps:,} {'steps' if steps > 1 else 'step'} per epoch{fate}"
+
+
+def _step(run: Run) -> str:
+    """How many images, and how they come together."""
+    args = run.args
+    factors = [(run.accelerator.num_processes, "processes"), (args.gradient_accumulation_steps, "backward passes")]
+    product = "".join(f"{count} {what} × " for count, what in factors if count > 1)
+    return f"{product}{args.batch_size} images" + (f" = {run.batch_size:,} images" if product else "")
 
 
 def layer_table(run: Run) -> str:
@@ -156,8 +173,13 @@ def _movement(phase: Phase, masking: Masking | None) -> str:
     moves, explore = [], phase.explore
     if explore is not None and (growth := explore.growth or masking.exploration_growth) != "none":
         moves.append(f"explore {explore.rate:g} of the {explore.drop}, grow by {growth} first")
-    if phase.updates and (masking.growth or masking.method.pruning == "gradual"):
+    if phase.updates and _moves(masking):
         moves.append("move every ΔT")
     if masking.method.pruning == "one-shot" and masking.prune_end == phase.end:
         moves.append("pruned at the end")
     return ", ".join(moves) or "fixed"
+
+
+def _moves(masking: Masking) -> bool:
+    """Do connections move every ΔT, beside what explorations and one-shot pruning do?"""
+    return masking.growth is not None or masking.method.pruning == "gradual"
