@@ -7,4 +7,4 @@ for density in 0.2 0.1; do
     imagenet $(sparse granet $density)
     imagenet $(sparse granet $density) $(sup 2 4)
 done
-report
+report --counting rigl

@@ -7,4 +7,4 @@ for density in 0.2 0.1; do
     imagenet $(sparse rigl $density)
     imagenet $(sparse rigl $density) $(sup 2 4)
 done
-report
+report --counting rigl

@@ -50,7 +50,8 @@ sparse() { echo --sparse --method "$1" --density "$2"; }
 sup() { echo --sup-tickets --cycle-epochs "$(scaled "$1")" --num-tickets "$2" --save-tickets; }
 edst() { echo --edst --num-tickets "$1" --epochs "$(scaled $((150 + 100 * $1)))"; }
 
-# cifar DATA MODEL [OPTION ...]: a row of the table. SEED in an option stands for the seed.
+# cifar DATA MODEL [OPTION ...]: a row of the table. SEED in an option stands for the seed; before a row, `apart=1000`
+# makes the seeds of its runs 1000, 1001 ... instead: they share no weights, connections or order of images with SEED's.
 cifar() {
     local data=${only_data:-$1} model=${only_model:-$2}
     shift 2
@@ -94,12 +95,16 @@ superposed() {
     done
 }
 
-# The table of all rows, on the screen and beside them.
-report() { show python -m utils.report "${rows[@]}" --csv "$runs/$table.csv" --plot "$runs/$table.png" "$@"; }
+# report [OPTION ...]: the table of all rows, on the screen and beside them. FLOPs are relative to a dense training of
+# all epochs, or before it `dense=N` of others.
+report() {
+    show python -m utils.report "${rows[@]}" --dense-epochs "${dense:-$epochs}" \
+        --csv "$runs/$table.csv" --plot "$runs/$table.png" "$@"
+}
 
 # train NAME COMMAND [OPTION ...]: with every seed, unless a row before was the same.
 train() {
-    local name=$1 command=$2 seed known
+    local name=$1 command=$2 seed own known
     shift 2
     if [[ " $* " != *" --sparse "* ]]; then name=$name-dense; fi
     if [[ " $* " != *" --epochs "* ]]; then set -- "$@" --epochs "$epochs"; fi
@@ -108,8 +113,9 @@ train() {
     for known in "${rows[@]}"; do if [ "$known" = "$row" ]; then return; fi; done
     rows+=("$row")
     for seed in $seeds; do
+        own=$((seed + ${apart:-0}))
         show $command "${@//SEED/$seed}" "${place[@]}" "${options[@]}" \
-            --seed "$seed" --resume auto --output-dir "$row/seed-$seed"
+            --seed "$own" --resume auto --output-dir "$row/seed-$own"
     done
 }
 
@@ -117,7 +123,7 @@ train() {
 words() {
     sed -E "s/--epochs $epochs //; s/--(sparse|method|density|save-tickets) //g; s# [^ ]*/[^ ]*##g
         s/--sup-tickets --cycle-epochs ([0-9]+) --num-tickets ([0-9]+)/sup-\2x\1/
-        s/--//g; s/ +\$//; s/ +/-/g" <<<"$* "
+        s/--|[*]//g; s/ +\$//; s/ +/-/g" <<<"$* "
 }
 
 show() {

@@ -6,6 +6,7 @@ import shlex
 import subprocess
 import sys
 from argparse import Namespace
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -52,11 +53,14 @@ def test_every_row_is_a_run_of_its_own(script, scale):
     *rows, report = lines
     assert report[:3] == ["python", "-m", "utils.report"]
     runs = trained(rows)
+    epochs = int(scale[1]) if scale else 100 if "image_size" in runs[0] else 250
+    dense = epochs * 3 // 2 if script == "free_table3_resnet50_imagenet.sh" else epochs
+    assert report[report.index("--dense-epochs") + 1] == str(dense)
     assert len(runs) >= 1 and all(row[1] in RECIPES or row[2] == "utils.superpose" for row in rows)
     for args in runs:
         plan = make_plan(args, steps_per_epoch=24, batch_size=args.batch_size)
         assert plan[-1].end == 24 * args.epochs
-        assert (args.seed, args.resume) == (3, "auto") and args.output_dir.endswith("/seed-3")
+        assert args.seed in (3, 1003) and (args.resume, Path(args.output_dir).name) == ("auto", f"seed-{args.seed}")
         assert not args.sup_tickets or args.save_tickets
     folders = [str(Path(args.output_dir).parent) for args in runs]
     assert len(set(folders)) == len(folders) and set(folders) <= set(report)
@@ -86,7 +90,7 @@ def test_a_shorter_version_scales_whatever_is_in_epochs():
     assert {args.cycle_epochs for args in shorter if args.fge} == {2}
     assert {args.refine_epochs for args in shorter if args.edst} == {50}
     imagenet = trained(commands("free_table3_resnet50_imagenet.sh", "--epochs", "50"))
-    assert {args.epochs for args in imagenet} == {50, 85, 155, 100}
+    assert {args.epochs for args in imagenet} == {75, 85, 155, 100}
 
 
 def test_seeds_and_places(tmp_path):
@@ -98,7 +102,6 @@ def test_seeds_and_places(tmp_path):
     places = {args.data: args.data_dir for args in runs}
     assert places == {"cifar10": str(tmp_path / "data"), "cifar100": str(tmp_path / "data/cifar100")}
     assert all(Path(args.output_dir).parent.parent == tmp_path / "out" for args in runs)
-    assert len(commands("sup_table20_significance.sh")) == 15 * 24 + 1
 
 
 def test_other_options_go_to_the_runs_and_other_networks_take_the_place_of_the_tables():
@@ -111,14 +114,34 @@ def test_other_options_go_to_the_runs_and_other_networks_take_the_place_of_the_t
 
 
 def test_a_run_of_another_run_takes_that_of_its_own_seed():
-    for script in ("free_table1_wrn28-10_cifar10.sh", "sup_table19_distillation.sh"):
+    for script, apart in (("free_table1_wrn28-10_cifar10.sh", 0), ("sup_table19_distillation.sh", 1000)):
         runs = trained(commands(script, "--seeds", "1 2"))
         folders = {args.output_dir for args in runs}
         needed = [(args, Path(path)) for args in runs for path in (args.rewind, *args.distill) if path]
         assert needed
         for args, path in needed:
             run = path if args.rewind else path.parent.parent
-            assert str(run) in folders and run.name == f"seed-{args.seed}"
+            assert str(run) in folders and run.name == f"seed-{args.seed - apart}"
+
+
+def test_samples_that_are_compared_and_students_and_teachers_share_no_seed():
+    runs = trained(commands("sup_table20_significance.sh"))
+    plain, sup = ([args.seed for args in runs if args.sup_tickets == tickets] for tickets in (False, True))
+    assert len(plain) == len(sup) == 12 * 15 and not {*plain} & {*sup}
+    runs = trained(commands("sup_table19_distillation.sh", "--seeds", "0 1 2"))
+    teachers, students = ([args.seed for args in runs if bool(args.distill) == distilled] for distilled in (0, 1))
+    assert len(students) == len(teachers) == 12 * 3 and not {*students} & {*teachers}
+
+
+def test_tickets_of_high_variance_exchange_as_much_as_it_takes():
+    runs = trained(commands("sup_table11_high_variance.sh", "--seeds", "0"))
+    assert [(args.explore_rate, bool(args.explore_drop)) for args in runs] == 2 * [(0.5, False), (0.9, True)]
+
+
+def test_table_15_has_its_dense_networks():
+    runs = trained(commands("sup_table15_batch_norm_cifar.sh", "--seeds", "0"))
+    dense = [(args.data, args.model) for args in runs if not args.sparse]
+    assert sorted(dense) == sorted(product(("cifar10", "cifar100"), ("vgg16", "wrn28-10", "resnet50")))
 
 
 @pytest.mark.skipif(Path(sys.prefix) != REPOSITORY / ".venv", reason="the scripts run in an environment of their own")

@@ -44,7 +44,9 @@ def table(capsys):
 
     def read(*argv: object) -> list[dict[str, str]]:
         main([str(word) for word in argv])
-        lines = [line.strip("| \n").split(" | ") for line in capsys.readouterr().out.splitlines()]
+        printed, _, costs = capsys.readouterr().out.partition("\n\n")
+        assert costs.startswith("FLOPs (")
+        lines = [line.strip("| \n").split(" | ") for line in printed.splitlines()]
         header, rule, *rows = [[cell.strip() for cell in line] for line in lines]
         assert all(set(cell) == {"-"} for cell in rule)
         return [dict(zip(header, row, strict=True)) for row in rows]
@@ -230,14 +232,20 @@ def test_tickets_superposed_in_another_way_are_a_row_of_their_own(tmp_path, tabl
 
 def test_significance(tmp_path, capsys):
     for seed in range(15):
+        own = 1000 + seed
         write(tmp_path / f"plain{seed}", {**PLAIN, "seed": seed, "test": {"final": metrics(93 + seed / 10)}}, lr=0.1)
-        write(tmp_path / f"sup{seed}", sup_tickets(seed, 93.2 + seed / 10), lr=0.1, cycle_epochs=8)
-        write(tmp_path / f"better{seed}", sup_tickets(seed, 94.2 + seed / 10), lr=0.1, cycle_epochs=4)
-        write(tmp_path / f"other{seed}", sup_tickets(seed, 99), lr=0.2)  # than any without tickets
+        write(tmp_path / f"sup{seed}", sup_tickets(own, 93.2 + seed / 10), lr=0.1, cycle_epochs=8)
+        write(tmp_path / f"better{seed}", sup_tickets(own, 94.2 + seed / 10), lr=0.1, cycle_epochs=4)
+        write(tmp_path / f"other{seed}", sup_tickets(own, 99), lr=0.2)  # than any without tickets
+    for seed in (0, 1):  # the same network as one without, up to its first cycle: no sample of its own
+        write(tmp_path / f"same{seed}", sup_tickets(seed, 99), lr=0.1, cycle_epochs=8)
+        write(tmp_path / f"only{seed}", sup_tickets(seed, 99), lr=0.1, cycle_epochs=2)
     main([str(tmp_path), "--significance"])
-    lines = capsys.readouterr().out.split("\n\n")[1].splitlines()
+    lines = capsys.readouterr().out.split("\n\n")[2].splitlines()
     header, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-    tests = [dict(zip(header, row, strict=True)) for row in rows]
+    same, *tests = [dict(zip(header, row, strict=True)) for row in rows]
+    assert (same["cycle_epochs"], same["seeds"], same["p-value"]) == ("2", "15 and 0", "")
+    assert same["significant"] == "same seeds"
     assert [(row["cycle_epochs"], row["seeds"], row["significant"]) for row in tests] == [
         ("4", "15 and 15", "yes"), ("8", "15 and 15", "no")
     ]  # fmt: skip

@@ -6,6 +6,7 @@ from typing import Any
 from accelerate import Accelerator
 from torch import nn
 
+from utils.costs import together
 from utils.data import ImageSet
 from utils.evaluation import evaluate_tickets
 from utils.files import read_json, write_whole
@@ -31,7 +32,7 @@ def finish_ensemble(folder: RunFolder, accelerator: Accelerator, model: nn.Modul
         "seed": folder.args.seed,
         "ensemble": len(paths),
         "test": {"tickets": members, "final": members[-1], "ensemble": ensemble},
-        "flops": {name: sum(s["flops"][name] for s in summaries) for name in summaries[0]["flops"]},
+        "flops": together([summary["flops"] for summary in summaries]),
         "train_seconds": sum(summary["train_seconds"] for summary in summaries),
     }
     write_whole(folder.path / "summary.json", json.dumps(summary, indent=2) + "\n")

@@ -16,6 +16,7 @@ import yaml
 from sparselearning.errors import UsageError
 from utils.arguments import effective
 from utils.checkpoints import FREE
+from utils.files import read_json
 from utils.options import SWITCHES
 
 PACKAGES = ("torch", "torchvision", "accelerate", "datasets", "safetensors", "numpy")
@@ -102,6 +103,20 @@ class RunFolder:
             (self.path / "env.json").write_text(json.dumps(environment(), indent=2) + "\n")
         except OSError as error:
             raise UsageError(f"cannot write into {self.path}: {error.strerror}; give another --output-dir") from error
+
+
+BROKEN = (KeyError, TypeError, ValueError, AttributeError, OSError, yaml.YAMLError)  # what a damaged run folder raises
+
+
+def broken(error: Exception) -> str:
+    """What is wrong with it, in a line."""
+    return f"{error} is missing" if isinstance(error, KeyError) else " ".join(str(error).split())
+
+
+def read_run(summary: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The summary.json of a finished run, and the options beside it; none where the summary alone was kept."""
+    options = summary.with_name("args.yaml")
+    return read_json(summary), (yaml.safe_load(options.read_text()) or {}) if options.is_file() else {}
 
 
 def environment() -> dict[str, Any]:

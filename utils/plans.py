@@ -15,7 +15,7 @@ SCALE = 128  # images per optimizer step that the recipes' learning rates are fo
 
 
 def one_training(args: argparse.Namespace) -> int:
-    """The epochs of a single network's training: what options in parts of the run, and FLOPs, are relative to.
+    """The epochs of a single network's training: what options in parts of the run are relative to.
 
     With --edst that is exploration and one refinement, with pruning and fine-tuning the dense training before it.
     """

@@ -3,6 +3,7 @@
 python -m utils.report runs/                        every finished run below, a row per setting
 python -m utils.report runs/a runs/b --plot a.png   some, and a picture of them
 python -m utils.report runs/ --significance         and whether Sup-tickets make a difference
+python -m utils.report runs/ --layers               and the sparsity of every layer
 """
 
 import csv
@@ -18,11 +19,14 @@ from scipy.stats import ks_2samp
 
 from sparselearning.errors import UsageError
 from utils.arguments import Help, Parser
+from utils.costs import COUNTINGS
 from utils.errors import one_line_errors
 from utils.files import write_whole
 from utils.options import NEEDS
 from utils.plots import ACCENT, FAINT, INK, plt
-from utils.report_groups import ABOUT, COST, DIVERSITY, NORMAL, PLAIN, REGIMES, Group, find_summaries, read_groups
+from utils.report_costs import COST, add_costs
+from utils.report_groups import ABOUT, DIVERSITY, NORMAL, PLAIN, REGIMES, Group, find_summaries, read_groups
+from utils.report_layers import layers
 
 LANES = {  # of a row in the picture: height, marker, size, colour
     NORMAL: (-0.25, "o", 5, FAINT), "tickets": (0.0, "o", 5, INK), "superposed": (0.25, "*", 9, ACCENT),
@@ -58,7 +62,8 @@ def results(groups: Sequence[Group]) -> list[list[str]]:
 def significance(groups: Sequence[Group]) -> list[list[str]]:
     """Sup-tickets, Table 20, as cells: is a method with Sup-tickets another than without, at the 5 % level?
 
-    Two-sample Kolmogorov-Smirnov test of the accuracies; three seeds each are too few for any to be significant.
+    Two-sample Kolmogorov-Smirnov test of the accuracies; three seeds each are too few for any to be significant. Runs
+    of one seed are the same until their plans part, so those with Sup-tickets count that have a seed of their own.
     """
 
     def shared(group: Group) -> dict[str, Any]:
@@ -69,11 +74,12 @@ def significance(groups: Sequence[Group]) -> list[list[str]]:
     tested = ["seeds", "without", "with", "p-value", "significant"]
     rows = [["data", "model", "method", "sparsity", "epochs", *odd, *tested]]
     for plain, sup in product(groups, groups):
-        pair = plain.values.get(PLAIN, []), sup.values.get("superposed", [])
-        if all(pair) and shared(plain) == shared(sup):
-            p = ks_2samp(*pair).pvalue
+        own = [run for run in sup.runs if run.seed not in plain.seeds]
+        pair = plain.values.get(PLAIN, []), [run.numbers["superposed"] for run in own if "superposed" in run.numbers]
+        if pair[0] and "superposed" in sup.values and shared(plain) == shared(sup):
             tested = ["{} and {}".format(*map(len, pair)), *(cell("accuracy", values) for values in pair)]
-            tested += [f"{p:.2e}", "yes" if p < 0.05 else "no"]
+            p = ks_2samp(*pair).pvalue if all(pair) else None
+            tested += ["", "same seeds"] if p is None else [f"{p:.2e}", "yes" if p < 0.05 else "no"]
             rows.append([sup.about["data"], sup.about["model"], *sup.names(odd), *tested])
     return rows
 
@@ -139,13 +145,23 @@ def main(argv: Sequence[str] | None = None) -> None:
     for kind, what in {"json": "the table as data", "csv": "the table as data", "plot": "a picture of it"}.items():
         parser.add_argument(f"--{kind}", type=Path, metavar="FILE", help=what)
     parser.add_argument("--significance", action="store_true", help="and a table of Kolmogorov-Smirnov tests: every "
-                        "method with Sup-tickets against itself without")  # fmt: skip
+                        "method with Sup-tickets against itself without, of other seeds")  # fmt: skip
+    parser.add_argument("--layers", action="store_true", help="and a table of the sparsity of every layer and stage")
+    parser.add_argument("--dense-epochs", type=int, metavar="N", help="length of the dense training that FLOPs are "
+                        "relative to (that of the table, else its longest run)")  # fmt: skip
+    parser.add_argument("--counting", choices=list(COUNTINGS), default="plain", help="FLOPs of a weight: 2, or as RigL "
+                        "counts them (%(default)s)")  # fmt: skip
     args = parser.parse_args(argv)
-    groups = read_groups(find_summaries(args.runs))
+    if args.dense_epochs is not None and args.dense_epochs < 1:
+        raise UsageError(f"--dense-epochs {args.dense_epochs} is not a positive number")
+    groups = read_groups(find_summaries(args.runs), args.counting)
+    relative = add_costs(groups, args.dense_epochs, args.counting)
     rows = [record(group, [*ABOUT, *odd_settings(groups)], columns(groups)) for group in groups]
-    print(markdown(results(groups)))
+    print(markdown(results(groups)) + f"\n\n{relative}")
     if args.significance:
         print("\n" + markdown(significance(groups)))
+    if args.layers:
+        print("\n" + markdown(layers(groups, odd_settings(groups))))
     try:
         if args.json:
             write_whole(args.json, json.dumps(rows, indent=2) + "\n")

@@ -4,23 +4,41 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-import yaml
+from typing import Any, NamedTuple
 
 from sparselearning.errors import UsageError
+from sparselearning.flops import Counting
 from sparselearning.methods import METHODS
 from utils.arguments import shown
 from utils.checkpoints import FREE
+from utils.costs import COUNTINGS, trained_epochs
 from utils.files import read_json
 from utils.options import CIFAR, IMAGENET
+from utils.output import BROKEN, broken, read_run
 
 ABOUT = {"data": str, "model": str, "density": float, "epochs": int, "method": str, "sup_tickets": bool}
 # options that make no row of their own
 SHARED = {"seed", "sparse", "save_tickets", "deterministic", *FREE} - {"batch_size", "gradient_accumulation_steps"}
 REGIMES = ("width", "edst", "snapshot", "fge", "rewind", "distill", "ensemble")  # options that the title tells
-NORMAL, PLAIN, COST = "normal phase", "plain run", ("train FLOPs", "test FLOPs")
+NORMAL, PLAIN = "normal phase", "plain run"
 DIVERSITY = {"disagreement": "disagreement", "KL": "kl"}
+
+
+class Cost(NamedTuple):
+    """FLOPs of a run: training in epochs of its dense network, inference relative to that network, and of an epoch."""
+
+    train: float
+    test: float
+    epoch: float  # 0: an older run does not say
+
+
+class Member(NamedTuple):
+    """A run of a group; `numbers`: {column of the table: number}, accuracies in percent."""
+
+    seed: int
+    numbers: dict[str, float]
+    cost: Cost
+    summary: Mapping[str, Any]
 
 
 @dataclass
@@ -29,12 +47,20 @@ class Group:
 
     Attributes:
         about: the options of ABOUT, then all others that change results, as far as the runs say.
-        values: {column of the table: a number per run}; accuracies in percent, FLOPs in those of the dense network.
     """
 
     about: dict[str, Any]
-    seeds: list[int] = field(default_factory=list)
-    values: dict[str, list[float]] = field(default_factory=dict)
+    runs: list[Member] = field(default_factory=list)
+
+    @property
+    def seeds(self) -> list[int]:
+        return [run.seed for run in self.runs]
+
+    @property
+    def values(self) -> dict[str, list[float]]:
+        """{column of the table: a number per run that has it}"""
+        names = dict.fromkeys(name for run in self.runs for name in run.numbers)
+        return {name: [run.numbers[name] for run in self.runs if name in run.numbers] for name in names}
 
     @property
     def title(self) -> str:
@@ -88,29 +114,32 @@ def _is_member(path: Path) -> bool:
     return folder.name.startswith("member-") and (folder.parent / "summary.json").is_file()
 
 
-def read_groups(summaries: Iterable[Path]) -> list[Group]:
-    """The runs by everything but their seed. Raises UsageError where a summary is damaged or lacks a number."""
+def read_groups(summaries: Iterable[Path], counting: Counting = "plain") -> list[Group]:
+    """The runs by everything but their seed; `report_costs` adds what they cost.
+
+    Raises:
+        UsageError: a summary is damaged or lacks a number.
+    """
     groups: dict[str, Group] = {}
     for path in summaries:
         try:
-            rows = [(s["seed"], _about(s, options), _numbers(s)) for s, options in _read(path)]
-        except (KeyError, TypeError, ValueError, AttributeError, OSError, yaml.YAMLError) as error:
-            problem = f"{error} is missing" if isinstance(error, KeyError) else " ".join(str(error).split())
-            raise UsageError(f"{path.parent} is not the folder of a finished run: {problem}") from error
-        for seed, about, numbers in rows:
+            rows = [
+                (_about(s, options), Member(s["seed"], _numbers(s), _cost(s, options, counting), s))
+                for s, options in _read(path)
+            ]
+        except BROKEN as error:
+            raise UsageError(f"{path.parent} is not the folder of a finished run: {broken(error)}") from error
+        for about, run in rows:
             group = groups.setdefault(repr(about), Group(about))
-            if seed in group.seeds:
-                print(f"note: {path} repeats seed {seed} of {group.title}, not independently", file=sys.stderr)
-            group.seeds.append(seed)
-            for name, number in numbers.items():
-                group.values.setdefault(name, []).append(number)
+            if run.seed in group.seeds:
+                print(f"note: {path} repeats seed {run.seed} of {group.title}, not independently", file=sys.stderr)
+            group.runs.append(run)
     return sorted(groups.values(), key=Group.rank)
 
 
 def _read(path: Path) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """The summary and the options of a run, and of each of its superpositions/*.json as if it had been the run's."""
-    summary, file = read_json(path), path.with_name("args.yaml")
-    options = yaml.safe_load(file.read_text()) or {} if file.is_file() else {}  # missing where the summary was kept
+    summary, options = read_run(path)
     yield summary, options
     for other in sorted(path.parent.glob("superpositions/*.json")):
         again = read_json(other)
@@ -131,8 +160,8 @@ def _about(summary: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, 
 
 
 def _numbers(summary: Mapping[str, Any]) -> dict[str, float]:
-    """The columns of one run; NLL and ECE are those of the model to use."""
-    test, flops = summary["test"], summary["flops"]
+    """The columns of one run but for those of its cost; NLL and ECE are those of the model to use."""
+    test = summary["test"]
     tickets = {f"ticket {i}": ticket for i, ticket in enumerate(test.get("tickets") or (), 1)}
     stages = {NORMAL: test.get("normal"), **tickets, **{n: test.get(n) for n in ("superposed", "ensemble")}}
     use = stages["superposed"] or stages["ensemble"] or test["final"]
@@ -140,5 +169,12 @@ def _numbers(summary: Mapping[str, Any]) -> dict[str, float]:
     numbers = {name: metrics["accuracy"] for name, metrics in stages.items() if metrics}
     ensemble = stages["ensemble"] or {}
     numbers |= {name: ensemble[key] for name, key in DIVERSITY.items() if key in ensemble}
-    costs = {name: flops[name.replace(" FLOPs", "_ratio")] for name in COST}
-    return {name: float(number) for name, number in {**numbers, "NLL": use["nll"], "ECE": use["ece"], **costs}.items()}
+    return {name: float(number) for name, number in {**numbers, "NLL": use["nll"], "ECE": use["ece"]}.items()}
+
+
+def _cost(summary: Mapping[str, Any], options: Mapping[str, Any], counting: Counting) -> Cost:
+    """Runs of older versions tell no FLOPs but their share, in the plain count."""
+    flops = summary["flops"]
+    end = COUNTINGS[counting] if "train" in flops else ""
+    trained = trained_epochs(summary, options, counting)
+    return Cost(float(trained), float(flops[f"test_ratio{end}"]), float(flops.get(f"dense_epoch{end}", 0)))

@@ -20,7 +20,7 @@ from utils.data import Splits
 from utils.evaluation import evaluate, evaluate_tickets, recompute_batch_norm
 from utils.files import ticket_name
 from utils.plans import make_plan, one_training
-from utils.setup import count_steps, make_masking, make_optimizer, make_teachers, snip_batches
+from utils.setup import count_steps, make_masking, make_optimizer, make_teachers, rewound_epochs, snip_batches
 
 
 class Run:
@@ -52,7 +52,7 @@ class Run:
         self.masking = make_masking(args, self.model, optimizer, self.plan, self.steps_per_epoch, snip)
         self.masks: Mapping[str, Tensor] = self.masking.masks if self.masking else {}
         input_shape = tuple(data.train.clean_batch(0, 1)[0].shape[1:])
-        self.costs = Costs(self.model, self.masking, input_shape, self.teachers)
+        self.costs = Costs(self.model, self.masking, input_shape, self.teachers, rewound_epochs(args))
         target = self.masking.target if self.masking else 0
         self.superposition: Superposition | None = None
         if args.sup_tickets:
@@ -148,7 +148,7 @@ class Run:
             "results": self.results,
             "history": self.history,
             "seconds": self.seconds,
-            "cost": self.costs.steps,
+            "cost": dict(self.costs.steps),
             "sums": self.sums,
             "circumstances": self.circumstances(),
         }
@@ -168,7 +168,7 @@ class Run:
                 self.superposition.load_state_dict(state["superposition"], self.model.state_dict())
             self.step, self.phases_done = state["step"], state["phases_done"]
             self.results, self.history = state["results"], state["history"]
-            self.seconds, self.costs.steps = state["seconds"], state["cost"]
+            self.seconds, self.costs.steps = state["seconds"], dict(state["cost"])
             self.sums.copy_(state["sums"] if self.accelerator.is_main_process else 0 * self.sums)
         except (KeyError, TypeError, AttributeError, RuntimeError, ValueError, IndexError) as error:
             raise UsageError(f"it does not fit this run: {' '.join(str(error).split())[:300]}") from error

@@ -14,13 +14,16 @@ from accelerate.utils import DistributedType
 from torch import Tensor, nn
 
 from sparselearning.errors import UsageError
+from sparselearning.flops import Counting
 from sparselearning.layers import maskable_weights
 from sparselearning.masking import Masking
 from sparselearning.methods import METHODS
 from sparselearning.phases import Phase
 from sparselearning.validation import check_exploration
+from utils.costs import COUNTINGS, trained_epochs
 from utils.data import ImageSet
 from utils.files import load_ticket
+from utils.output import BROKEN, broken, read_run
 from utils.plans import one_training
 
 SNIP_IMAGES = 10  # per class, as SNIP's authors use
@@ -138,6 +141,21 @@ def rewind(args: argparse.Namespace, model: nn.Module) -> dict[str, Tensor]:
     ticket = load_ticket(folder / "ticket.safetensors", like)
     model.load_state_dict(load_ticket(folder / EARLY, like))
     return {name: ticket[name] != 0 for name in maskable_weights(model, args.exempt)}
+
+
+def rewound_epochs(args: argparse.Namespace) -> dict[Counting, float]:
+    """What the training of the run `--rewind` cost, in epochs of dense training.
+
+    Raises:
+        UsageError: that is not the folder of a finished run.
+    """
+    if not args.rewind:
+        return {}
+    try:
+        run = read_run(Path(args.rewind) / "summary.json")
+        return {counting: trained_epochs(*run, counting) for counting in COUNTINGS}
+    except BROKEN as error:
+        raise UsageError(f"{args.rewind} is not the folder of a finished run: {broken(error)}") from error
 
 
 def make_teachers(args: argparse.Namespace, model: nn.Module) -> list[nn.Module]:

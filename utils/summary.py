@@ -10,7 +10,7 @@ from sparselearning.masking import Masking
 from sparselearning.phases import Phase
 from sparselearning.superposition import Ticket
 from utils.files import save_ticket, ticket_name, write_whole
-from utils.plans import lr_scale, lr_warning, one_training
+from utils.plans import lr_scale, lr_warning
 from utils.plots import draw_learning_curve, draw_sparsity
 from utils.run import Run
 from utils.setup import EARLY
@@ -70,18 +70,17 @@ def summarise_run(run: Run, ticket: Ticket) -> dict[str, Any]:
     names = list(masks) or list(maskable_weights(run.model))
     nnz = {name: int(ticket[name].count_nonzero()) for name in names}
     densities = {name: nnz[name] / ticket[name].numel() for name in masks}
+    images = min(len(run.data.train), run.steps_per_epoch * run.batch_size)  # of an epoch
     passes = len(run.results["tickets"]) if "ensemble" in run.results and run.superposition is None else 1
     return {
         **header(run),
         "maskable": sum(ticket[name].numel() for name in names),
         "nnz": sum(nnz.values()),
         "nnz_per_layer": nnz,
+        "weights_per_layer": {name: ticket[name].numel() for name in names},
+        "flops_per_layer": {name: run.costs.layers[name].flops() for name in names if name in run.costs.layers},
         "test": run.results,
-        "flops": {
-            "train_ratio": run.costs.steps / (one_training(run.args) * run.steps_per_epoch),
-            "test_ratio": passes * run.costs.test_ratio(densities),
-            "test_ratio_rigl": passes * run.costs.test_ratio(densities, "rigl"),
-        },
+        "flops": run.costs.summary(run.args.epochs, run.steps_per_epoch, images, densities, passes),
         "images_per_second": run.step * run.batch_size / run.seconds,
         "train_seconds": run.seconds,
     }
@@ -146,7 +145,8 @@ def closing_table(summary: Mapping[str, Any]) -> str:
     flops = summary["flops"]
     lines.append(
         f"{summary['nnz']:,} of {summary['maskable']:,} weights (density {summary['nnz'] / summary['maskable']:.4f}), "
-        f"FLOPs of dense: training {flops['train_ratio']:.2f}x, inference {flops['test_ratio']:.2f}x, "
+        f"training {flops['train']:.3g} FLOPs ({flops['train_ratio']:.2f}x of as many dense epochs), "
+        f"inference {flops['test_ratio']:.2f}x, "
         f"{summary['train_seconds'] / 60:.1f} min at {summary['images_per_second']:,.0f} images/s"
     )
     return "\n".join(lines)
