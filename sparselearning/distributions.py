@@ -4,12 +4,14 @@ A distribution gives every layer a density; here that density is an integer coun
 round(density · N), N the number of maskable weights.
 """
 
+import fnmatch
 import math
 from collections.abc import Callable, Mapping, Sequence
 
-from sparselearning.errors import UsageError
+from sparselearning.errors import UsageError, check_number
 
 Shapes = Mapping[str, Sequence[int]]
+Density = float | Mapping[str, float]  # of the network, or {shell pattern of layers' names: of each such layer}
 
 
 def erk(shapes: Shapes, density: float) -> dict[str, int]:
@@ -30,14 +32,40 @@ def uniform(shapes: Shapes, density: float) -> dict[str, int]:
 DISTRIBUTIONS: dict[str, Callable[[Shapes, float], dict[str, int]]] = {"erk": erk, "er": er, "uniform": uniform}
 
 
-def total_count(shapes: Shapes, density: float) -> int:
+def by_layer(shapes: Shapes, densities: Mapping[str, float]) -> dict[str, int]:
+    """round(density · n) of each layer, at least 1, by the first pattern that its name fits.
+
+    Raises:
+        UsageError: a density is outside (0, 1], a pattern fits no layer, or a layer no pattern.
+    """
+    for pattern, density in densities.items():
+        _check_density(density)
+        if not fnmatch.filter(shapes, pattern):
+            raise UsageError(f"density of {pattern!r}: no masked weight has such a name, e.g. {next(iter(shapes))}")
+    counts = {}
+    for name, shape in shapes.items():
+        share = next((density for pattern, density in densities.items() if fnmatch.fnmatch(name, pattern)), None)
+        if share is None:
+            raise UsageError(f"no density is given for {name}: end with one for all others, {{..., '*': 0.1}}")
+        counts[name] = max(round(share * math.prod(shape)), 1)
+    return counts
+
+
+def _check_density(density: float) -> None:
+    check_number("density", density)
+    if not 0 < density <= 1:
+        raise UsageError(f"density {density:g} is not in (0, 1]: it is the fraction of weights that is kept")
+
+
+def total_count(shapes: Shapes, density: Density) -> int:
     """round(density · N): how many maskable weights a network of this density keeps.
 
     Raises:
         UsageError: the density is outside (0, 1] or leaves some layer without a weight.
     """
-    if not 0 < density <= 1:
-        raise UsageError(f"density {density:g} is not in (0, 1]: it is the fraction of weights that is kept")
+    if isinstance(density, Mapping):
+        return sum(by_layer(shapes, density).values())
+    _check_density(density)
     maskable = sum(math.prod(shape) for shape in shapes.values())
     total = round(density * maskable)
     if total < len(shapes):

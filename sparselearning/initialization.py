@@ -3,19 +3,21 @@
 from collections.abc import Iterable, Mapping
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
-from sparselearning.distributions import DISTRIBUTIONS, total_count
+from sparselearning.distributions import DISTRIBUTIONS, Density, Shapes, by_layer, total_count, uniform
 from sparselearning.errors import UsageError, choose
-from sparselearning.selection import generator, k_largest_overall, random_mask
+from sparselearning.selection import generator, k_largest, k_largest_overall, random_mask
 from sparselearning.snip import connection_sensitivity
+
+SCORED = ("snip", "snip-layerwise")  # beside DISTRIBUTIONS, whose positions are drawn
 
 
 def initial_masks(
     model: nn.Module,
     weights: Mapping[str, Tensor],
     init: str | Mapping[str, Tensor],
-    density: float,
+    density: Density,
     seed: int,
     snip_batches: Iterable[tuple[Tensor, Tensor]] | None,
 ) -> dict[str, Tensor]:
@@ -23,7 +25,9 @@ def initial_masks(
 
     Args:
         weights: the maskable weights of the model by name.
-        init: a distribution (`erk`, `er`, `uniform`), its positions drawn without replacement, `snip`, or masks.
+        init: a distribution (`erk`, `er`, `uniform`), its positions drawn without replacement; `snip`, the largest
+            scores of all layers together, or `snip-layerwise`, of each layer at uniform density; or masks.
+        density: with densities by layer, `init` says no more than how positions are chosen.
         snip_batches: batches (inputs, labels) for SNIP, on the model's device.
 
     Raises:
@@ -32,14 +36,11 @@ def initial_masks(
     shapes = {name: weight.shape for name, weight in weights.items()}
     if not isinstance(init, str):
         masks = _given_masks(init, shapes, density)
-    elif init == "snip":
-        if snip_batches is None:
-            raise UsageError("SNIP scores connections on data: give snip_batches")
-        scores = connection_sensitivity(model, list(weights), snip_batches)
-        masks = k_largest_overall(list(scores.values()), total_count(shapes, density))
+    elif init in SCORED:
+        masks = _snip_masks(model, shapes, init, density, snip_batches)
     else:
-        choose("sparse_init", init, (*DISTRIBUTIONS, "snip"))
-        counts = DISTRIBUTIONS[init](shapes, density)
+        allocate = choose("sparse_init", init, {**DISTRIBUTIONS, **dict.fromkeys(SCORED)})
+        counts = by_layer(shapes, density) if isinstance(density, Mapping) else allocate(shapes, density)
         masks = [random_mask(shapes[name], counts[name], generator(seed, "init", name)) for name in weights]
     # in the memory format of the weights, so that masking is one contiguous pass
     return {
@@ -48,10 +49,51 @@ def initial_masks(
     }
 
 
-def _given_masks(given: Mapping[str, Tensor], shapes: Mapping[str, torch.Size], density: float) -> list[Tensor]:
+def _snip_masks(
+    model: nn.Module,
+    shapes: Mapping[str, torch.Size],
+    init: str,
+    density: Density,
+    batches: Iterable[tuple[Tensor, Tensor]] | None,
+) -> list[Tensor]:
+    """From scores of the first process: they depend on the order of summation, so that others could differ."""
+    if batches is None:
+        raise UsageError("SNIP scores connections on data: give snip_batches")
+    masks = [
+        torch.zeros(shape, dtype=torch.bool, device=model.get_parameter(name).device) for name, shape in shapes.items()
+    ]
+    mistake: list[str | None] = [None]
+    if not _distributed() or distributed.get_rank() == 0:
+        try:
+            scores = connection_sensitivity(model, list(shapes), batches)
+            masks = _largest(scores, shapes, init, density)
+        except UsageError as error:  # the other processes wait for the masks
+            mistake = [str(error)]
+    if _distributed():
+        distributed.broadcast_object_list(mistake)
+    if mistake[0] is not None:
+        raise UsageError(mistake[0])
+    if _distributed():
+        for mask in masks:
+            distributed.broadcast(mask, src=0)
+    return masks
+
+
+def _largest(scores: Mapping[str, Tensor], shapes: Shapes, init: str, density: Density) -> list[Tensor]:
+    if init == "snip":
+        return k_largest_overall(list(scores.values()), total_count(shapes, density))
+    counts = by_layer(shapes, density) if isinstance(density, Mapping) else uniform(shapes, density)
+    return [k_largest(score, counts[name]) for name, score in scores.items()]
+
+
+def _distributed() -> bool:
+    return distributed.is_available() and distributed.is_initialized()
+
+
+def _given_masks(given: Mapping[str, Tensor], shapes: Mapping[str, torch.Size], density: Density) -> list[Tensor]:
     if {name: mask.shape for name, mask in given.items()} != shapes:
         raise UsageError("the connections to start from are those of another model")
     nnz, count = sum(int(mask.count_nonzero()) for mask in given.values()), total_count(shapes, density)
     if nnz != count:
-        raise UsageError(f"there are {nnz} connections to start from, but density {density:g} means {count}")
+        raise UsageError(f"there are {nnz} connections to start from, but density {density} means {count}")
     return [given[name] != 0 for name in shapes]

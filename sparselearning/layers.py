@@ -1,7 +1,7 @@
 """Which weights of a model are masked, and who holds them."""
 
 import fnmatch
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,59 +12,127 @@ from sparselearning.errors import UsageError
 
 _MASKABLE = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 _ATTENTION = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
+_EMBEDDINGS = (nn.Embedding, nn.EmbeddingBag)
+_WRAPPERS = ("_orig_mod", "_forward_module")  # where torch.compile and Lightning Fabric keep the module
 _BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def unwrap(model: nn.Module) -> nn.Module:
-    """The model without the wrappers of DDP and torch.compile, so that its parameters have their plain names."""
+    """The model without the wrappers of DDP, torch.compile and Fabric, so that its parameters have plain names."""
     while True:
         if isinstance(model, DistributedDataParallel | nn.DataParallel):
             model = model.module
-        elif isinstance(compiled := getattr(model, "_orig_mod", None), nn.Module):
-            model = compiled
+        elif inner := next((m for name in _WRAPPERS if isinstance(m := getattr(model, name, None), nn.Module)), None):
+            model = inner
         else:
             return model
 
 
-def maskable_weights(model: nn.Module, exempt: Sequence[str] = ()) -> dict[str, nn.Parameter]:
-    """The weights of every convolution and linear layer by parameter name; never biases or norm parameters.
+def maskable_weights(
+    model: nn.Module, exempt: Sequence[str] = (), include: Sequence[str] = ()
+) -> dict[str, nn.Parameter]:
+    """The weights that can be sparse, by parameter name, in the order of the modules.
+
+    They are the weights of every convolution and linear layer (transformers' Conv1D too) that are trained, but for
+    those that are also the weight of an embedding; never biases or norm parameters.
 
     Args:
         exempt: shell patterns of parameter names to leave dense, e.g. "classifier.*".
+        include: shell patterns of further parameters to mask, of two dimensions or more: the weights of recurrent
+            layers, of mixtures of experts, of parametrizations, a head that is tied to an embedding.
+
+    Raises:
+        UsageError: a pattern names nothing that could be meant, or there is nothing to mask.
     """
-    weights: dict[str, nn.Parameter] = {}
-    for prefix, module in model.named_modules():
-        # attention holds its query, key and value projections, a linear layer each, as parameters of its own
-        attributes = _ATTENTION if isinstance(module, nn.MultiheadAttention) else ("weight",)
-        for attribute in attributes if isinstance(module, (*_MASKABLE, nn.MultiheadAttention)) else ():
-            weight = getattr(module, attribute)
-            if isinstance(weight, nn.Parameter) and not any(weight is other for other in weights.values()):
-                weights[f"{prefix}.{attribute}".lstrip(".")] = weight
+    weights = _of_layers(model)
+    parameters = dict(model.named_parameters(remove_duplicate=False))
     for pattern in exempt:
-        if not fnmatch.filter(weights, pattern):
+        if not fnmatch.filter(parameters, pattern):
             raise UsageError(
-                f"exempt {pattern!r} names no maskable weight: the first are {', '.join(list(weights)[:3])}"
+                f"exempt {pattern!r} names no parameter: the first weights are {', '.join([*weights][:3])}"
             )
+    for pattern in include:
+        known = {id(weight) for weight in weights.values()}
+        weights |= {name: w for name, w in _included(parameters, pattern).items() if id(w) not in known}
     weights = {name: w for name, w in weights.items() if not any(fnmatch.fnmatch(name, p) for p in exempt)}
     if not weights:
-        raise UsageError("the model has no convolution or linear weights left to mask")
+        raise UsageError(
+            "the model has no convolution or linear weights left to mask: name weights of other layers with include="
+        )
     return weights
 
 
-def torch_optimizer(optimizer: Any, weights: dict[str, nn.Parameter]) -> torch.optim.Optimizer:
-    """The torch optimizer below wrappers such as Accelerate's, checked to hold the weights themselves."""
-    while not isinstance(optimizer, torch.optim.Optimizer):
-        if not hasattr(optimizer, "optimizer"):
-            raise UsageError(f"{type(optimizer).__name__} is neither a torch optimizer nor a wrapper of one")
-        optimizer = optimizer.optimizer
+def embeddings(model: nn.Module) -> set[int]:
+    """The ids of the weights that are looked up row by row, those of heads that are tied to them included."""
+    return {id(module.weight) for module in model.modules() if isinstance(module, _EMBEDDINGS)}
+
+
+def _of_layers(model: nn.Module) -> dict[str, nn.Parameter]:
+    weights: dict[str, nn.Parameter] = {}
+    seen = embeddings(model)
+    for prefix, module in model.named_modules():
+        for attribute in _attributes(module):
+            weight = getattr(module, attribute)
+            if isinstance(weight, nn.Parameter) and weight.requires_grad and id(weight) not in seen:
+                weights[f"{prefix}.{attribute}".lstrip(".")] = weight
+                seen.add(id(weight))
+    return weights
+
+
+def _attributes(module: nn.Module) -> Sequence[str]:
+    """Where a layer keeps its maskable weights; attention holds its projections as parameters of its own."""
+    if isinstance(module, nn.MultiheadAttention):
+        return _ATTENTION
+    kind = type(module)  # transformers' Conv1D is a linear layer, whose class need not be imported to be known
+    linear = kind.__name__ == "Conv1D" and kind.__module__ == "transformers.pytorch_utils"
+    return ("weight",) if linear or isinstance(module, _MASKABLE) else ()
+
+
+def _included(named: Mapping[str, nn.Parameter], pattern: str) -> dict[str, nn.Parameter]:
+    """The matrices that a pattern names; biases and other vectors beside them are passed over."""
+    found = {name: named[name] for name in fnmatch.filter(named, pattern)}
+    matrices = {name: weight for name, weight in found.items() if weight.ndim >= 2 and weight.requires_grad}
+    if not matrices:
+        what = "no trained parameter of two dimensions or more" if found else "no parameter of the model"
+        raise UsageError(f"include {pattern!r} names {what}: see model.named_parameters()")
+    return matrices
+
+
+def left_dense(model: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, int]:
+    """{name: size} of the parameters of two dimensions or more that are not masked, largest first."""
+    masked = {id(weight) for weight in weights.values()}
+    dense = {name: w.numel() for name, w in model.named_parameters() if w.ndim >= 2 and id(w) not in masked}
+    return dict(sorted(dense.items(), key=lambda item: -item[1]))
+
+
+def torch_optimizer(optimizer: Any, weights: Mapping[str, nn.Parameter]) -> torch.optim.Optimizer:
+    """The torch optimizer below wrappers such as Accelerate's and Fabric's, checked to hold the weights themselves."""
+    while (inner := getattr(optimizer, "optimizer", None)) is not None:
+        optimizer = inner
+    if not isinstance(optimizer, torch.optim.Optimizer) or not hasattr(optimizer, "_optimizer_step_pre_hooks"):
+        raise UsageError(
+            f"{getattr(optimizer, '__name__', type(optimizer).__name__)} is neither a torch optimizer nor a wrapper of "
+            f"one in `.optimizer`: give Masking the optimizer whose step() changes the weights"
+        )
     held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
     for name, weight in weights.items():
         if id(weight) not in held or hasattr(weight, "device_mesh") or hasattr(weight, "ds_id"):
             raise UsageError(
-                f"the optimizer does not hold {name} whole: build it on model.parameters() before Masking; FSDP and "
-                f"DeepSpeed, which shard weights over processes, are not supported (DDP is)"
+                f"the optimizer does not hold {name} whole: build it on model.parameters() before Masking, or leave "
+                f"dense what another optimizer holds (exempt=); FSDP and DeepSpeed, which shard weights over "
+                f"processes, are not supported (DDP is)"
             )
     return optimizer
+
+
+def bits(tensor: Tensor) -> Tensor:
+    """The same memory, read as integers."""
+    return tensor.view(_BITS[tensor.element_size()])
+
+
+def memory(tensor: Tensor) -> tuple[object, ...]:
+    """Equal for tensors that are the same numbers in the same place."""
+    return tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride()
 
 
 def clear_(tensor: Tensor, mask: Tensor) -> None:
@@ -73,4 +141,12 @@ def clear_(tensor: Tensor, mask: Tensor) -> None:
     The product is one of bit patterns as integers: it clears a NaN or an infinity too and leaves no negative zero,
     which a product of floats would not, and takes a quarter of the time of `where`.
     """
-    tensor.view(_BITS[tensor.element_size()]).mul_(mask)
+    bits(tensor).mul_(mask)
+
+
+def count_outside(tensors: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> dict[str, int]:
+    """How many entries are not zero outside the masks, by name, only where there are some; NaN counts."""
+    if not masks:
+        return {}
+    counts = torch.stack([((tensors[name] != 0) & ~mask).sum() for name, mask in masks.items()]).tolist()
+    return {name: count for name, count in zip(masks, counts, strict=True) if count}

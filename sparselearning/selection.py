@@ -115,14 +115,3 @@ def drop_count(prune_rate: float, active: int, limit: int) -> int:
     """How many connections a layer loses: ⌈p·nnz⌉, at most `limit`."""
     # p·nnz may come out just above an integer in binary: 0.3·10 must be 3, not 4
     return min(math.ceil(prune_rate * active - 1e-9), limit)
-
-
-def drop(weight: Tensor, mask: Tensor, active: int, count: int, criterion: str = "smallest") -> Tensor:
-    """Ψ of Eq. 1: the mask without its `count` weights of smallest (or largest) magnitude; `active` is its nnz."""
-    magnitude = weight.abs()
-    return k_largest(magnitude if criterion == "smallest" else magnitude.reciprocal(), active - count, among=mask)
-
-
-def grow(scores: Tensor, mask: Tensor, count: int) -> Tensor:
-    """Φ of Eq. 2: the mask with the `count` inactive positions of largest score added."""
-    return mask | k_largest(scores, count, among=~mask)

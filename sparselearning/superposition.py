@@ -11,30 +11,49 @@ import torch
 from torch import Tensor
 
 from sparselearning.errors import UsageError, choose
-from sparselearning.layers import clear_
+from sparselearning.layers import clear_, count_outside, memory
 from sparselearning.selection import k_largest_overall
 
 Ticket = dict[str, Tensor]
-_SETTINGS = ("names", "count", "method", "beta")
+_SETTINGS = ("names", "count", "method", "beta", "prune")
 
 
 def take_ticket(state: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> Ticket:
     """Copy a model's state dict as a ticket.
+
+    Entries that share memory in the state dict, a weight and what is tied to it, share it in the ticket.
 
     Args:
         state: `model.state_dict()`, weights zero outside the masks.
         masks: {parameter name: bool mask of its shape}; empty for a dense model.
 
     Raises:
-        UsageError: a masked weight stands in the state dict under two names.
+        UsageError: the state dict lacks a masked weight, or weights outside the masks are not zero: it is not that
+            of the network that was kept sparse.
     """
-    ticket = {name: tensor.detach().clone(memory_format=torch.contiguous_format) for name, tensor in state.items()}
     for name, mask in masks.items():
-        twins = [twin for twin in state if twin != name and state[twin].data_ptr() == state[name].data_ptr()]
-        if twins:
-            raise UsageError(f"{name} is tied to {twins[0]}: tickets of models with tied weights are not supported")
+        if name not in state or state[name].shape != mask.shape:
+            raise UsageError(
+                f"the state dict has no {name} of shape {tuple(mask.shape)}: give that of the plain model, "
+                f"sparselearning.unwrap(model).state_dict()"
+            )
+    if outside := count_outside(state, masks):
+        name = max(outside, key=lambda name: outside[name])
+        raise UsageError(
+            f"{sum(outside.values())} weights outside the masks are not zero, {outside[name]} of them in {name}: this "
+            f"is not the network that Masking keeps sparse. Sparsify an average or a copy of it with "
+            f"masking.sparsify_(model); or it was trained by another optimizer than the one that Masking was given"
+        )
+    ticket = copied(state)
+    for name, mask in masks.items():
         _mark(ticket[name], mask)
     return ticket
+
+
+def copied(state: Mapping[str, Tensor]) -> Ticket:
+    """A copy of a state dict, in which entries share memory where they did."""
+    copies = {memory(t): t.detach().clone(memory_format=torch.contiguous_format) for t in state.values()}
+    return {name: copies[memory(tensor)] for name, tensor in state.items()}
 
 
 def _mark(weight: Tensor, mask: Tensor) -> None:
@@ -53,13 +72,18 @@ class Superposition:
         count: round(density · N), the weights that the superposed ticket keeps.
         method: `cia`, `caa` or `cima`.
         beta: β of `cima`; larger values favour the early tickets.
+        prune: after `every` averaging, from whose pruned result the next goes on (§3.2.2 and line 11 of Algorithm 1),
+            or the `last` alone, so that the average is the plain mean of the tickets until it is used.
     """
 
-    def __init__(self, names: Collection[str], count: int, method: str = "cia", beta: float = 0.8) -> None:
+    def __init__(
+        self, names: Collection[str], count: int, method: str = "cia", beta: float = 0.8, prune: str = "every"
+    ) -> None:
         choose("superpose", method, AVERAGES)
+        choose("prune_average", prune, ("every", "last"))
         if not 0 <= beta < 1:
             raise UsageError(f"cima_beta {beta:g} is not in [0, 1): it is the weight of the tickets before the newest")
-        self.names, self.count, self.method, self.beta = list(names), count, method, beta
+        self.names, self.count, self.method, self.beta, self.prune = list(names), count, method, beta, prune
         self.tickets = 0
         self.average: Ticket = {}
         self.activations: Ticket = {}  # N(k, j) of caa, per maskable weight
@@ -68,29 +92,37 @@ class Superposition:
     def add(self, ticket: Mapping[str, Tensor]) -> None:
         """Average one more ticket in; integers (batch norm's counters) are kept from the newest."""
         self.tickets += 1
-        for name, new in ticket.items():
-            if self.tickets == 1 or not new.is_floating_point():
-                self.average[name] = new.clone()
-            else:
-                self.average[name] = AVERAGES[self.method](self, name, self.average[name], new)
+        masked = {memory(ticket[name]): name for name in self.names}  # what is tied to a masked weight goes with it
+        owners = {name: masked.get(memory(tensor), name) for name, tensor in ticket.items()}
+        averages = {name: self._averaged(name, ticket[name]) for name in {*owners.values()}}
+        self.average = {name: averages[owner] for name, owner in owners.items()}
         if self.method == "caa":
             for name in self.names:
                 active = (ticket[name] != 0).to(torch.int32)
                 self.activations[name] = self.activations.get(name, 0) + active
+        if self.prune == "every":
+            self._prune_(self.average)
+
+    def _averaged(self, name: str, new: Tensor) -> Tensor:
+        if self.tickets == 1 or not new.is_floating_point():
+            return new.clone()
+        return AVERAGES[self.method](self, name, self.average[name], new)
+
+    def _prune_(self, average: Ticket) -> None:
+        """Global magnitude pruning to exactly `count` maskable weights, in place (§3.2.2)."""
+        if not self.names:
+            return
+        kept = k_largest_overall([average[name].abs() for name in self.names], self.count)
+        for name, mask in zip(self.names, kept, strict=True):
+            clear_(average[name], mask)
+            _mark(average[name], mask)
 
     @torch.no_grad()
     def ticket(self) -> Ticket:
-        """The superposed ticket: the average, pruned by global magnitude to exactly `count` maskable weights.
-
-        The average itself stays unpruned, so that it is the mean of the tickets as §3.2.2 defines it; Algorithm 1, to
-        the letter, would feed the pruned one back into Eq. 4.
-        """
-        ticket = {name: tensor.clone() for name, tensor in self.average.items()}
-        if self.names:
-            kept = k_largest_overall([ticket[name].abs() for name in self.names], self.count)
-            for name, mask in zip(self.names, kept, strict=True):
-                clear_(ticket[name], mask)
-                _mark(ticket[name], mask)
+        """The superposed ticket, a copy: the average, pruned to exactly `count` maskable weights."""
+        ticket = copied(self.average)
+        if self.prune == "last":
+            self._prune_(ticket)
         return ticket
 
     def state_dict(self) -> dict[str, Any]:

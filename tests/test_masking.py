@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from sparselearning import METHODS, Masking, Superposition, UsageError, methods, take_ticket
 from sparselearning.layers import maskable_weights
-from sparselearning.methods import GROWTH, Method
+from sparselearning.methods import GROWTH, Layer, Method
 
 inf, nan = math.inf, math.nan
 EVERY_METHOD = ("static", "snip", "set", "rigl", "granet", "gmp")
@@ -301,9 +301,9 @@ def test_random_growth_depends_on_seed_update_and_layer_and_on_nothing_else() ->
     def score(seed: int = 0, updates: int = 7, layer: str = "0.weight", noise: int = 0) -> tuple[float, ...]:
         model = layers((4, 4), (4, 4))
         masking = Masking(model, sgd(model), "set", 0.5, seed=seed)
-        masking.updates = updates
         torch.manual_seed(noise)
-        return tuple(GROWTH["random"](masking, layer, masking.weights[layer]).flatten().tolist())
+        layers_ = masking.layers(masking.topology, key=(seed, updates))
+        return tuple(GROWTH["random"](layers_[layer]).flatten().tolist())
 
     assert score(noise=1) == score(noise=2)
     assert len({score(), score(seed=1), score(updates=8), score(layer="1.weight")}) == 4
@@ -925,8 +925,8 @@ def test_gradual_pruning_that_would_not_end_is_refused_with_a_frequency_that_wor
 
 
 def test_a_new_method_is_a_row_and_a_score(monkeypatch: pytest.MonkeyPatch) -> None:
-    def last_position(masking: Masking, name: str, weight: Tensor) -> Tensor:
-        return torch.arange(weight.numel()).view(weight.shape).float()
+    def last_position(layer: Layer) -> Tensor:
+        return torch.arange(layer.weight.numel()).view(layer.weight.shape).float()
 
     monkeypatch.setitem(METHODS, "last", Method("Last", sparse_init="uniform", growth="last"))
     monkeypatch.setitem(methods.GROWTH, "last", last_position)

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from sparselearning.selection import drop, drop_count, generator, grow, k_largest, k_largest_overall, random_mask
+from sparselearning.selection import drop_count, generator, k_largest, k_largest_overall, random_mask
+from sparselearning.topology import Topology, dropped, grown
 
 inf, nan = math.inf, math.nan
 property_test = settings(max_examples=150, deadline=None)
@@ -104,6 +105,14 @@ MASK = torch.tensor([1, 1, 1, 1, 0, 0, 0, 0], dtype=torch.bool)
 SCORE = torch.tensor([5.0, 2.0, 0.0, 3.0, 2.0, 3.0, 0.0, inf])
 
 
+def drop(weight: Tensor, mask: Tensor, active: int, count: int) -> Tensor:
+    return dropped(Topology({"": mask}, {"": active}), lambda name: weight.abs(), {"": count}).masks[""]
+
+
+def grow(scores: Tensor, mask: Tensor, count: int) -> Tensor:
+    return grown(Topology({"": mask}, {"": int(mask.sum())}), lambda name: scores, {"": count}).masks[""]
+
+
 def test_eight_weights_by_hand() -> None:
     count = drop_count(0.5, 4, 4)
     kept = drop(WEIGHT, MASK, 4, count)
@@ -125,8 +134,8 @@ def test_what_stands_in_inactive_weights_is_never_kept(rest: float) -> None:
 
 @pytest.mark.parametrize("score", [0.0, inf, nan])
 def test_growth_takes_free_positions_only_however_the_active_ones_score(score: float) -> None:
-    grown = grow(torch.where(MASK, score, torch.zeros(8)), MASK, 3)
-    assert grown.int().tolist() == [1, 1, 1, 1, 1, 1, 1, 0]
+    after = grow(torch.where(MASK, score, torch.zeros(8)), MASK, 3)
+    assert after.int().tolist() == [1, 1, 1, 1, 1, 1, 1, 0]
 
 
 @property_test
@@ -143,10 +152,10 @@ def test_drop_then_grow_is_the_sorted_one(data: st.DataObject) -> None:
     stay = sorted_choice([abs(w) for w in weight], active - count, mask)
     new = sorted_choice([abs(s) for s in score], count, [not s for s in stay])
     kept = drop(torch.tensor(weight), torch.tensor(mask), active, count)
-    grown = grow(torch.tensor(score).abs(), kept, count)
+    after = grow(torch.tensor(score).abs(), kept, count)
     assert kept.tolist() == stay
-    assert grown.tolist() == [s or g for s, g in zip(stay, new, strict=True)]
-    assert sum(grown.tolist()) == active
+    assert after.tolist() == [s or g for s, g in zip(stay, new, strict=True)]
+    assert sum(after.tolist()) == active
 
 
 @pytest.mark.parametrize(

@@ -298,14 +298,14 @@ def test_a_greedy_soup_is_the_one_by_hand(seed):
     rows = [{"file": str(i), "valid_accuracy": value} for i, value in enumerate(alone)]
     soup, kept = greedy(
         rows,
-        Superposition(["w"], 5),
+        Superposition(["w"], 5, prune="last"),
         lambda path: {"w": tickets[int(str(path))]},
         lambda trial: accuracy(trial.ticket()["w"]),
     )
     expected = by_hand(tickets, alone, 5, accuracy)
     assert [int(row["file"]) for row in kept] == expected
     assert [i for i, row in enumerate(rows) if row["kept"]] == sorted(expected)
-    whole = Superposition(["w"], 5)
+    whole = Superposition(["w"], 5, prune="last")
     for i in expected:
         whole.add({"w": tickets[i]})
     assert same(soup.ticket(), whole.ticket())

@@ -48,13 +48,22 @@ def test_three_tickets_by_hand(method: str, after_two: list[float], after_three:
     assert (counter.dtype, counter.item()) == (torch.int64, 30)
 
 
-def test_pruning_one_superposition_takes_nothing_from_the_next() -> None:
-    superposition = Superposition(["w"], 1, "cia")
+@pytest.mark.parametrize(
+    ("prune", "after_two", "after_three"),
+    [
+        ("every", [5.0, 0.0], [0.0, 11 / 3]),  # line 11 of Algorithm 1: of (2·5 + 0) / 3, (2·0 + 11) / 3
+        ("last", [5.0, 0.0], [0.0, 19 / 3]),  # of the mean: (5 + 5 + 0) / 3, (4 + 4 + 11) / 3
+    ],
+)
+def test_the_next_average_goes_on_from_the_pruned_one_or_from_the_mean(
+    prune: str, after_two: list[float], after_three: list[float]
+) -> None:
+    superposition = Superposition(["w"], 1, "cia", prune=prune)
     for weights in ([5.0, 4.0], [5.0, 4.0]):
         superposition.add({"w": torch.tensor(weights)})
-    assert superposition.ticket()["w"].tolist() == [5.0, 0.0]
-    superposition.add({"w": torch.tensor([0.0, 10.0])})  # mean 10/3, 6; from the pruned one it would be 10/3, 10/3
-    assert superposition.ticket()["w"].tolist() == [0.0, 6.0]
+    assert superposition.ticket()["w"].tolist() == after_two
+    superposition.add({"w": torch.tensor([0.0, 11.0])})
+    assert superposition.ticket()["w"].tolist() == pytest.approx(after_three)
 
 
 @pytest.mark.parametrize(("beta", "weights"), [(0.0, [7.0]), (0.1, [6.49]), (0.5, [4.25]), (0.9, [1.69])])
@@ -85,7 +94,7 @@ def test_pruning_is_global_exact_and_empties_no_layer(data: st.DataObject) -> No
     names = [f"layer {i}" for i in range(len(sizes))]
     count = data.draw(st.integers(len(sizes), sum(sizes)))
     value = st.sampled_from([0.0, 0.0, 1.0, -1.0, 2.0, 0.25])
-    superposition = Superposition(names, count, method, beta=0.5)
+    superposition = Superposition(names, count, method, beta=0.5, prune="last")
     tickets = []
     for _ in range(data.draw(st.integers(1, 4))):
         weights = [data.draw(st.lists(value, min_size=size, max_size=size)) for size in sizes]
@@ -223,7 +232,9 @@ def test_connection_aware_averaging_counts_connections_that_are_zero() -> None:
     assert superposition.ticket()["w"].tolist() == pytest.approx([3.0, 0.0])  # active twice
 
 
-def test_tickets_of_tied_weights_are_refused() -> None:
+@every_method
+@pytest.mark.parametrize("prune", ["every", "last"])
+def test_tied_weights_stay_tied_in_tickets_and_their_superposition(method: str, prune: str) -> None:
     class Tied(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -232,8 +243,19 @@ def test_tickets_of_tied_weights_are_refused() -> None:
 
     model = Tied()
     masking = Masking(model, torch.optim.SGD(model.parameters(), lr=0.1), "set", 0.5)
-    with pytest.raises(UsageError, match=r"second\.weight"):
-        take_ticket(model.state_dict(), masking.masks)
+    superposition = Superposition(masking.masks, masking.target, method, prune=prune)
+    for _ in range(3):
+        masking.update_topology(0.5, "random")
+        model.first.weight.data = torch.randn(6, 6) * masking.masks["first.weight"]
+        model.second.weight = model.first.weight
+        ticket = take_ticket(model.state_dict(), masking.masks)
+        assert ticket["first.weight"] is ticket["second.weight"]
+        superposition.add(ticket)
+    superposed = superposition.ticket()
+    assert superposed["first.weight"] is superposed["second.weight"]
+    assert int(superposed["second.weight"].count_nonzero()) == masking.target == 18
+    model.load_state_dict(superposed)
+    assert model.second.weight.tolist() == superposed["first.weight"].tolist()
 
 
 @every_method

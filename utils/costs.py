@@ -7,7 +7,8 @@ from typing import Any
 from torch import nn
 
 from sparselearning.flops import Counting, StepKind, forward_flops, layer_costs, step_flops
-from sparselearning.masking import Masking, unwrap
+from sparselearning.layers import unwrap
+from sparselearning.masking import Masking
 from utils.options import CIFAR, IMAGENET
 from utils.plans import one_training
 
@@ -45,7 +46,7 @@ class Costs:
         learned = [densities_of(teacher, self.layers) for teacher in teachers]
         self.lessons = {c: sum(self.test_ratio(densities, c) for densities in learned) / 3 for c in COUNTINGS}
         self.steps = dict.fromkeys(COUNTINGS, 0.0)
-        self._counted: dict[str, int] | None = None
+        self._counted: Mapping[str, int] | None = None
         self._per_step = dict.fromkeys(COUNTINGS, 1.0)
 
     def densities(self) -> dict[str, float]:
@@ -66,7 +67,7 @@ class Costs:
     def add_step(self) -> None:
         """A training step was done with the masks as they are."""
         masking = self.masking
-        if masking is not None and masking.active is not self._counted:  # replaced whenever a layer's density changes
+        if masking is not None and masking.active is not self._counted:  # replaced by every topology update
             self._counted = masking.active
             score = "momentum" if masking.dense_momentum else masking.growth or "none"
             kind: StepKind = _KINDS.get(score, "sparse")

@@ -110,7 +110,8 @@ def superpose(args: argparse.Namespace) -> dict[str, Any]:
         judged = bench.judge(ticket) if bench else {}
         return {"file": file, **connections(ticket[name] for name in tickets.names), **judged}
 
-    soup = Superposition(tickets.names, tickets.count, args.superpose, args.cima_beta)
+    prune = "last" if args.greedy else "every"  # a soup is the plain mean of its ingredients
+    soup = Superposition(tickets.names, tickets.count, args.superpose, args.cima_beta, prune)
     rows = []
     for path in tqdm(tickets.paths, "tickets", leave=False, disable=None):
         ticket = tickets.read(path)

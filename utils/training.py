@@ -25,9 +25,7 @@ MAX_SKIPS = 50  # of fp16's gradient scaler in a row: 2⁵⁰ is beyond any scal
 def train(run: Run, phase: Phase, tracker: Tracker, interruption: Interruption) -> None:
     """Train to the end of the phase; connections move as the phase says."""
     if run.masking is not None:
-        run.masking.window = (phase.start, phase.end if phase.updates else phase.start)
-        if phase.explore and run.step == phase.start:
-            run.masking.explore(phase.explore.rate, phase.explore.growth, phase.explore.drop)
+        run.masking.begin_phase(phase.start, phase.end, updates=phase.updates, explore=phase.explore)
     run.wrapped.train()
     while run.step < phase.end:
         totals, save, stop = _train_epoch(run, phase, tracker, interruption)

@@ -1,0 +1,216 @@
+"""The connections of a model: masks, and what lies under them in weights, gradients and optimizer."""
+
+import warnings
+from collections.abc import Iterable, Mapping
+from typing import NoReturn
+
+import torch
+from torch import Tensor, nn
+
+from sparselearning.coverage import coverage
+from sparselearning.errors import UsageError
+from sparselearning.layers import clear_, unwrap
+from sparselearning.methods import Layer
+from sparselearning.topology import Topology
+from sparselearning.watch import Watch, clear_state_
+
+_MOMENTUM = 0.9  # of the dense gradient, as in SNFS
+
+
+class Connections:
+    """Keeps weights, gradients and optimizer state zero where there is no connection; changes the topology in place.
+
+    Args:
+        model: unwrapped.
+        weights: its masked weights by parameter name.
+        optimizer: that holds them.
+        masks: bool, of the weights' shapes.
+        track_momentum: keep a momentum of the dense gradient, for scores to read?
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        weights: Mapping[str, nn.Parameter],
+        optimizer: torch.optim.Optimizer,
+        masks: Mapping[str, Tensor],
+        track_momentum: bool,
+    ) -> None:
+        self.model, self.weights, self.optimizer = model, weights, optimizer
+        self.topology = Topology.of(masks)
+        self.explored = {name: mask.clone() for name, mask in masks.items()}
+        self.dense_momentum = {name: torch.zeros_like(w) for name, w in weights.items() if track_momentum}
+        self._gradients: dict[str, Tensor] = {}  # dense, of a step that moves connections
+        self._watch = Watch(weights)
+        self._state_is_clear = False
+        self._told_of: set[str] = set()
+        self.clear_weights()
+
+    @property
+    def masks(self) -> Mapping[str, Tensor]:
+        """{parameter name: bool tensor of the parameter's shape}; changed in place."""
+        return self.topology.masks
+
+    @property
+    def active(self) -> Mapping[str, int]:
+        """{parameter name: its number of connections}."""
+        return self.topology.active
+
+    @property
+    def nnz(self) -> int:
+        """Connections of the whole network."""
+        return self.topology.nnz
+
+    @property
+    def total(self) -> int:
+        """N, the number of maskable weights."""
+        return sum(weight.numel() for weight in self.weights.values())
+
+    def explored_share(self) -> float:
+        """The part of all maskable weights that was ever active, R_s of in-time over-parameterization."""
+        return int(torch.stack([explored.sum() for explored in self.explored.values()]).sum()) / self.total
+
+    def summary(self) -> str:
+        """A sentence that says which share of the parameters is masked, and names the larger ones that are not."""
+        return coverage(self.model, self.weights, self.nnz)
+
+    # ---- under the masks -------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def clear_weights(self) -> None:
+        for name, weight in self.weights.items():
+            clear_(weight, self.masks[name])
+        self._watch.note()
+
+    @torch.no_grad()
+    def sparsify_(self, model: nn.Module) -> None:
+        """Clear the weights of another model of the same kind outside the masks, in place: an average, a copy.
+
+        Raises:
+            UsageError: it has no such weights.
+        """
+        parameters = dict(unwrap(model).named_parameters(remove_duplicate=False))
+        for name, mask in self.masks.items():
+            if name not in parameters or parameters[name].shape != mask.shape:
+                raise UsageError(f"the model to sparsify has no {name} of shape {tuple(mask.shape)}: give a copy of it")
+        for name, mask in self.masks.items():
+            clear_(parameters[name], mask)
+
+    @torch.no_grad()
+    def clear_gradients(self, keep: bool) -> None:
+        """Zero the gradients of inactive weights; if `keep` the dense ones are set aside for scores to read."""
+        gradients = {name: weight.grad for name, weight in self.weights.items() if weight.grad is not None}
+        self._gradients = {name: gradient.clone() for name, gradient in gradients.items()} if keep else {}
+        for name, gradient in gradients.items():
+            clear_(gradient, self.masks[name])
+
+    @torch.no_grad()
+    def track_momentum(self) -> None:
+        for name, momentum in self.dense_momentum.items():
+            gradient = self.weights[name].grad
+            if gradient is not None:
+                momentum.mul_(_MOMENTUM).add_(gradient)
+
+    @torch.no_grad()
+    def clip_grad_norm_(self, parameters: Iterable[nn.Parameter], max_norm: float) -> Tensor:
+        """As `torch.nn.utils.clip_grad_norm_`, but the norm is that of the sub-network; returns it."""
+        parameters = list(parameters)
+        masks = {id(weight): self.masks[name] for name, weight in self.weights.items()}
+        gradients = [(masks.get(id(p)), p.grad) for p in parameters if p.grad is not None]
+        norm = nn.utils.get_total_norm([g if mask is None else torch.where(mask, g, 0) for mask, g in gradients])
+        nn.utils.clip_grads_with_norm_(parameters, max_norm, norm)
+        return norm
+
+    @torch.no_grad()
+    def check_unchanged(self, moving: bool) -> None:
+        """Before a step: what was loaded is complete, and nobody else has changed the network since the last one.
+
+        Args:
+            moving: will the step move connections? Only then, and after weights were written, the weights are looked
+                at, for which the host waits for the device.
+
+        Raises:
+            UsageError: says what is wrong.
+        """
+        self._watch.start()
+        if moving or self._watch.written():
+            self._watch.check_inside(self.masks)
+        if moving:
+            self._check_members()
+        if not self._state_is_clear:
+            for name, weight in self.weights.items():
+                clear_state_(self.optimizer, weight, self.masks[name])
+            self._state_is_clear = True
+
+    def _check_members(self) -> None:
+        """Raises UsageError where a masked weight is no longer one of the model, or of the optimizer."""
+        parameters = dict(self.model.named_parameters(remove_duplicate=False))
+        held = {id(p) for group in self.optimizer.param_groups for p in group["params"]}
+        for name, weight in self.weights.items():
+            if parameters.get(name) is not weight or id(weight) not in held:
+                owner = "optimizer" if parameters.get(name) is weight else "model"
+                raise UsageError(
+                    f"{name} is no longer a parameter of the {owner}: after a layer or the optimizer was replaced, "
+                    f"build Masking anew"
+                )
+
+    # ---- changing the topology -------------------------------------------------------------------------------------
+
+    def layers(self, topology: Topology, key: tuple[int, int]) -> dict[str, Layer]:
+        """What scores read, of the layers that take part in the loss; the others keep their connections."""
+        present = {name: weight.grad for name, weight in self.weights.items() if weight.grad is not None}
+        gradients = self._gradients or present
+        names = [name for name in self.weights if name in gradients or not gradients]
+        if idle := {*self.weights} - {*names} - self._told_of:
+            warnings.warn(f"layers without a gradient keep their connections: {', '.join(sorted(idle))}", stacklevel=2)
+            self._told_of |= idle
+        return {
+            name: Layer(
+                name, self.weights[name], topology.masks[name], topology.active[name], gradients.get(name),
+                self.dense_momentum.get(name), key,
+            )
+            for name in names
+        }  # fmt: skip
+
+    def become(self, topology: Topology) -> None:
+        """Make the topology that of the network, in place.
+
+        A weight that was active before and after keeps its value and its optimizer state, also when it was dropped
+        and grown again; all others are zero, and have the optimizer's initial state.
+        """
+        for name, weight in self.weights.items():
+            survivors = self.masks[name] & topology.masks[name]
+            self.masks[name].copy_(topology.masks[name])
+            self.explored[name] |= self.masks[name]
+            clear_(weight, survivors)
+            clear_state_(self.optimizer, weight, survivors)
+        self.topology = Topology(self.masks, topology.active)
+        self._watch.note()
+
+    # ---- state -----------------------------------------------------------------------------------------------------
+
+    def tensors(self) -> dict[str, Mapping[str, Tensor]]:
+        """What a state holds of every layer."""
+        return {"masks": self.masks, "explored": self.explored, "dense_momentum": self.dense_momentum}
+
+    def nonzeros(self) -> dict[str, int]:
+        """Weights that are not zero, by name."""
+        counts = torch.stack([weight.count_nonzero() for weight in self.weights.values()]).tolist()
+        return dict(zip(self.weights, counts, strict=True))
+
+    @torch.no_grad()
+    def load_tensors(self, tensors: Mapping[str, Mapping[str, Tensor]], nonzeros: Mapping[str, int]) -> None:
+        """Restore masks and what goes with them, in place, checked before."""
+        self._watch.restore(self.masks, nonzeros)
+        for part, own in self.tensors().items():
+            for name, tensor in own.items():
+                tensor.copy_(tensors[part][name])
+        self.topology = Topology.of(self.masks)
+        self._state_is_clear = False
+        self.clear_weights()
+
+    def __deepcopy__(self, memo: object) -> NoReturn:
+        raise UsageError("a Masking cannot be copied or pickled: it belongs to one optimizer; copy its state_dict()")
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        self.__deepcopy__(protocol)
