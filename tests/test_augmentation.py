@@ -62,7 +62,7 @@ def test_images_that_follow_each_other_and_epochs_share_no_crop_or_flip() -> Non
     others = [places.roll(1, 0)] + [placed(images.epoch(*key).batch(0, COPIES)[0]) for key in ((0, 1), (1, 0))]
     for other in others:
         for part, kinds in enumerate((9, 9, 2)):
-            together = (kinds * (places[:, part] - places[:, part].min()) + other[:, part] - other[:, part].min())
+            together = kinds * (places[:, part] - places[:, part].min()) + other[:, part] - other[:, part].min()
             table = together.bincount(minlength=kinds**2).view(kinds, kinds)
             assert contingency.chi2_contingency(table).pvalue > 1e-3
 
