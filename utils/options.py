@@ -102,7 +102,7 @@ GROUPS: tuple[tuple[str, str | None, dict[str, dict[str, Any]]], ...] = (
         "growth": {"choices": [*GROWTH, "none"], "help": "score by which connections grow (the method's; static, snip, "
                    "gmp and pf grow only at the start of a cycle: by gradient, or none)"},
         "prune_end": {"type": float, "metavar": "F", "help": "granet, gmp: part of the run after which the final "
-                      "density is reached"},
+                      "density is reached, with the next topology update"},
         "fine_tune_epochs": {"type": int, "metavar": "N", "help": "pf: epochs after pruning (half of them all)"},
         "fine_tune_lr": {"type": float, "metavar": "LR", "help": "pf: learning rate after pruning"},
         "rewind": {"metavar": "RUN", "help": "lottery ticket rewinding: start from the connections of this run's "
@@ -127,8 +127,8 @@ GROUPS: tuple[tuple[str, str | None, dict[str, dict[str, Any]]], ...] = (
         "lr_high": {"type": float, "metavar": "LR", "help": "learning rate in the middle of a cycle"},
         "superpose": {"choices": list(AVERAGES), "help": "averaging: connection independent, aware, or moving"},
         "cima_beta": {"type": float, "metavar": "B", "help": "cima: weight of the tickets before the newest"},
-        "bn": {"choices": ["average", "recompute"], "help": "batch-norm statistics of the superposed ticket: averaged, "
-               "or one more pass over the training data"},
+        "bn": {"choices": ["average", "recompute"], "help": "batch-norm statistics of the superposed ticket: mean and "
+               "variance averaged, or one more pass over the training data, as in SWA"},
         "include_normal": {**_SWITCH, "help": "average the model at the end of the normal phase in, as the released "
                            "code does"},
         "save_tickets": {**_SWITCH, "help": "keep each ticket as tickets/ticket-N.safetensors, and evaluate their "
