@@ -1,86 +1,58 @@
-"""Batch norm in a superposition: mean and variance averaged, or recomputed as SWA does; SWA against torch's own."""
+"""`--bn recompute`: the mean over one whole epoch of training batches, computed here by formula."""
 
-import json
 from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 
-from sparselearning import Superposition
-from tests.test_launch import commands, trained
-from tests.tiny import SPARSE, SUP_TICKETS, Tiny, load_images, main
+from tests.tiny import NETWORKS, SPARSE, SUP_TICKETS, load_images, main, restored
+from utils.evaluation import recompute_batch_norm
 
-EPOCHS, BATCH = 8, 16
-SWA = (*SPARSE, *SUP_TICKETS, "--model", "tiny", "--cycle-lr", "swa", "--growth", "none", "--save-tickets")
+BATCH = 16
 
 
-def norm(mean: float, deviation: float) -> dict[str, Tensor]:
-    """The state of a batch norm that has seen values of this mean and standard deviation."""
-    module = nn.BatchNorm1d(1)
-    with torch.no_grad():
-        module.running_mean.fill_(mean)
-        module.running_var.fill_(deviation**2)
-    return dict(module.state_dict())
+def statistics(batches: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """Mean and unbiased variance of each channel, each batch counting alike."""
+    moments = [torch.stack((x.mean((0, 2, 3)), x.var((0, 2, 3), correction=1))) for x in batches]
+    return tuple(torch.stack(moments).mean(0))  # type: ignore[return-value]
 
 
-@pytest.mark.parametrize(
-    ("method", "mean", "variance"),
-    [("cia", 3.0, 14.0), ("caa", 3.0, 14.0), ("cima", 2.16, 8.68)],  # 0.64·(1, 1), 0.16·(2, 4) and 0.2·(6, 37)
-)
-def test_the_variance_is_averaged_and_not_the_standard_deviation(method: str, mean: float, variance: float) -> None:
-    """Standard deviations 1, 2 and √37 have a mean of 3.03, whose square is 9.2."""
-    superposition = Superposition([], 0, method, 0.8)
-    for one, deviation in ((1.0, 1.0), (2.0, 2.0), (6.0, 37**0.5)):
-        superposition.add(norm(one, deviation))
-    ticket = superposition.ticket()
-    assert ticket["running_mean"].item() == pytest.approx(mean)
-    assert ticket["running_var"].item() == pytest.approx(variance)
+@pytest.mark.parametrize("images", [48, 96])
+def test_statistics_are_the_mean_of_those_of_all_batches_of_an_epoch(images: int) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 5, 3), nn.BatchNorm2d(5))
+    order = load_images("", None, "cpu", limit_train=images).train.epoch(3, 4)
+    batches = [order.batch(start, start + BATCH)[0] for start in range(0, images, BATCH)]
+    model(torch.randn(8, 3, 32, 32))  # what they were before
+    weights = {name: parameter.clone() for name, parameter in model.named_parameters()}
+    with restored():
+        recompute_batch_norm(Accelerator(cpu=True), model.eval(), order, BATCH)
+    first = [F.conv2d(x, model[0].weight, model[0].bias) for x in batches]
+    normed = [F.batch_norm(x, None, None, model[1].weight, model[1].bias, training=True) for x in first]
+    second = [F.conv2d(x.relu(), model[3].weight, model[3].bias) for x in normed]
+    for layer, inputs in ((model[1], first), (model[4], second)):
+        mean, variance = statistics(inputs)
+        torch.testing.assert_close(layer.running_mean, mean)
+        torch.testing.assert_close(layer.running_var, variance)
+        assert layer.momentum == 0.1  # as it was
+    assert not model.training
+    assert all(torch.equal(parameter, weights[name]) for name, parameter in model.named_parameters())
 
 
-# ---- SWA (Izmailov et al. 2018) --------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("method", ["static", "pf"])
-def test_swa_is_that_of_torch_with_batch_norm_recomputed(method: str, tmp_path: Path) -> None:
-    assert main(tmp_path, *SWA, "--method", method, "--bn", "recompute")[0] == 0
-    found = load_file(tmp_path / "ticket.safetensors")
-    model, swa = Tiny(10), AveragedModel(Tiny(10))
-    tickets = [load_file(tmp_path / f"tickets/ticket-{i}.safetensors") for i in (1, 2)]
-    for ticket in tickets:
-        model.load_state_dict(ticket)
-        swa.update_parameters(model)
-    expected = dict(swa.module.named_parameters())
-    for name, parameter in expected.items():
-        torch.testing.assert_close(found[name], parameter.data)
-
-    # the batches of the epoch that would come next, a rest left out; what batch norm sees is what the first layer makes
-    order = load_images("", None, "cpu").train.epoch(0, EPOCHS)
-    batches = list(order.batches((start, start + BATCH) for start in (0, BATCH)))
-    seen = [swa.module[0](images).transpose(0, 1).flatten(1) for images, _ in batches]
-    mean, variance = (torch.stack([f(x) for x in seen]).mean(0) for f in (lambda x: x.mean(1), lambda x: x.var(1)))
-    torch.testing.assert_close(found["1.running_mean"], mean)
-    torch.testing.assert_close(found["1.running_var"], variance)
-    average = torch.stack([ticket["1.running_var"] for ticket in tickets]).mean(0)
-    assert not torch.allclose(average, variance, rtol=1e-3)
-
-
-@pytest.mark.parametrize("method", ["static", "pf"])
-def test_an_average_over_one_mask_loses_no_connection(method: str, tmp_path: Path) -> None:
-    assert main(tmp_path, *SWA, "--method", method, "--bn", "recompute")[0] == 0
-    first, second, superposed = (
-        load_file(tmp_path / name) for name in ("tickets/ticket-1.safetensors", "tickets/ticket-2.safetensors",
-                                                "ticket.safetensors")
-    )  # fmt: skip
-    for name in json.loads((tmp_path / "summary.json").read_text())["nnz_per_layer"]:
-        assert torch.equal(superposed[name] != 0, first[name] != 0) and torch.equal(first[name] != 0, second[name] != 0)
-
-
-def test_table_21_recomputes_batch_norm_where_it_is_swa_only() -> None:
-    runs = trained(commands("sup_table21_swa.sh", "--seeds", "0"))
-    kinds = {(args.method, args.cycle_lr, args.growth, args.bn) for args in runs}
-    assert kinds == {("pf", "swa", "none", "recompute"), ("static", "swa", "none", "recompute"),
-                     ("rigl", "triangle", None, "average")}  # fmt: skip
-    assert len(runs) == 9
+def test_a_superposed_ticket_has_those_of_the_epoch_that_would_come_next(tmp_path: Path) -> None:
+    """Of its own weights, not of the model's that trained on."""
+    words = (*SPARSE, *SUP_TICKETS, "--model", "tiny", "--limit-train", "48", "--bn", "recompute", "--save-tickets")
+    assert main(tmp_path, *words, "--seed", "5")[0] == 0
+    ticket = load_file(tmp_path / "ticket.safetensors")
+    order = load_images("tiny", None, "cpu", limit_train=48).train.epoch(5, 8)
+    batches = [order.batch(start, start + BATCH)[0] for start in range(0, 48, BATCH)]
+    mean, variance = statistics([F.conv2d(x, ticket["0.weight"], stride=4) for x in batches])
+    torch.testing.assert_close(ticket["1.running_mean"], mean, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(ticket["1.running_var"], variance, rtol=1e-4, atol=1e-6)
+    last = load_file(tmp_path / "tickets/ticket-2.safetensors")  # each ticket keeps its own, as it was trained
+    assert not torch.allclose(last["1.running_mean"], mean, rtol=1e-2)
+    assert {*ticket} == {*NETWORKS["tiny"](10, 1.0).state_dict()}
