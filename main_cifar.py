@@ -1,8 +1,9 @@
-"""Sparse training with tickets on CIFAR-10 and CIFAR-100 (Yin et al., Sup-tickets, UAI 2022).
+"""Sparse training with tickets on CIFAR-10, CIFAR-100 and other small images (Yin et al., Sup-tickets, UAI 2022).
 
 python main_cifar.py --sparse --method granet --density 0.05 --sup-tickets     the paper's run of Table 1
 python main_cifar.py --sparse --method rigl --density 0.05                     the same run without tickets
 python main_cifar.py --sparse --method rigl --density 0.2 --edst               FreeTickets: an ensemble from one run
+python main_cifar.py --data svhn --data-dir FOLDER --flip none ...             one's own images
 python main_cifar.py --data digits --model resnet20 --epochs 20                a minute on a CPU, dense
 accelerate launch main_cifar.py ...                                            on several GPUs
 """
@@ -22,6 +23,7 @@ from utils.errors import one_line_errors
 from utils.interruption import Interruption
 from utils.options import CIFAR
 from utils.output import RunFolder
+from utils.recipes import LOOK
 from utils.run import Run
 from utils.session import begin, open_folder
 from utils.setup import make_accelerator
@@ -41,8 +43,10 @@ def main() -> None:
         limit_train=args.limit_train,
         limit_test=args.limit_test,
         valid_fraction=args.valid_fraction,
+        look={name: getattr(args, name) for name in LOOK},
     )
-    train_all(folder, accelerator, data, lambda: build(args.model, data.num_classes, args.width))
+    side = data.train.side
+    train_all(folder, accelerator, data, lambda: build(args.model, data.num_classes, args.width, side))
 
 
 def train_all(folder: RunFolder, accelerator: Accelerator, data: Splits, network: Callable[[], nn.Module]) -> None:

@@ -1,5 +1,6 @@
 """VGG-16 for CIFAR as sparse training knows it: 13 convolutions and a head of two linear layers, 15 weights in all."""
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))  # channels; each ends in a max-pool
@@ -27,5 +28,6 @@ class VGG16(nn.Module):
         self.classifier = nn.Sequential(*head)
 
     def forward(self, images: Tensor) -> Tensor:
-        """(N, 3, 32, 32) → (N, num_classes)."""
-        return self.classifier(self.features(images).flatten(1))  # five max-pools leave one pixel of 32×32
+        """(N, 3, side, side) → (N, num_classes)."""
+        features = self.features(images)  # five max-pools leave one pixel of 32×32; of more, the mean
+        return self.classifier(F.adaptive_avg_pool2d(features, 1).flatten(1))

@@ -8,11 +8,11 @@ import yaml
 
 from tests.test_regimes import ON_IMAGENET, PLANS
 from utils.arguments import build_parser, effective, parse
-from utils.options import CIFAR, GROUPS, IMAGENET, PHOTOS
+from utils.options import CIFAR, GROUPS, IMAGENET, PHOTOS, SMALL
 from utils.plans import make_plan
 
 INTERFACE = """
-    data data-dir limit-train limit-test model epochs batch-size lr momentum weight-decay seed
+    data data-dir label-column limit-train limit-test model epochs batch-size lr momentum weight-decay seed
     sparse method density init-density sparse-init update-frequency prune-rate prune-rate-decay growth
     sup-tickets cycle-epochs ticket-fraction num-tickets explore-rate lr-low lr-high superpose cima-beta bn save-tickets
     edst exploration-epochs refine-epochs global-explore-rate snapshot fge ensemble
@@ -82,7 +82,8 @@ def test_every_option_of_the_interface_exists():
 
 
 def test_every_option_has_a_default():
-    assert {name for _, _, options in GROUPS for name in options} == set(CIFAR)
+    for group, recipe in ((SMALL, CIFAR), (PHOTOS, IMAGENET)):
+        assert {name for _, _, options in (*GROUPS, group) for name in options} == set(recipe)
 
 
 @pytest.mark.parametrize("name", CHOICES)
@@ -327,11 +328,12 @@ def test_the_epochs_of_edst_are_divided_as_in_the_paper(
     assert (args.epochs, args.exploration_epochs, args.refine_epochs, args.num_tickets) == lengths
 
 
-def test_help_mentions_every_option(capsys) -> None:
+@pytest.mark.parametrize(("recipe", "own"), [(CIFAR, SMALL), (IMAGENET, PHOTOS)], ids=["cifar", "imagenet"])
+def test_help_mentions_every_option(recipe, own, capsys) -> None:
     with pytest.raises(SystemExit):
-        parse(IMAGENET, "", ["--help"])
+        parse(recipe, "", ["--help"])
     text = capsys.readouterr().out
-    missing = [name for _, _, options in (*GROUPS, PHOTOS) for name in options
+    missing = [name for _, _, options in (*GROUPS, own) for name in options
                if f"--{name.replace('_', '-')}" not in text.split()]  # fmt: skip
     assert missing == []
 

@@ -303,7 +303,7 @@ def test_tickets_that_do_not_fit_and_what_would(refused, capsys):
 def test_data_folders_that_hold_no_data(here, refused):
     folder = here / "data"
     folder.mkdir()
-    assert f"{folder} holds no copy of cifar10" in refused("--data-dir", str(folder))
+    assert f"{folder} holds no images in a form that is known" in refused("--data-dir", str(folder))
     (folder / "train-00000-of-00001.parquet").write_text("not a table")
     assert "train-00000-of-00001.parquet" in refused("--data-dir", str(folder))
 

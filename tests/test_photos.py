@@ -20,11 +20,13 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
+import utils.images as images
 import utils.photo_sources as sources
 from sparselearning.errors import UsageError
 from utils.data import Splits
+from utils.images import resize
 from utils.options import IMAGENET
-from utils.photos import MEAN, STD, PhotoSet, augment, centre, dice, load_photos, random_box, resize
+from utils.photos import MEAN, STD, PhotoSet, augment, centre, dice, load_photos, random_box
 
 CPU = torch.device("cpu")
 CLASSES, TRAIN, TEST = ("ant", "bee", "cat"), 24, 9
@@ -53,7 +55,7 @@ def write_images(folder: Path, test: str = "val") -> Path:
         for i, (content, label) in enumerate(pictures(split)):
             place = folder / split / CLASSES[label]
             place.mkdir(parents=True, exist_ok=True)
-            (place / f"{i:03}.{'jpg' if content.startswith(sources.JPEG) else 'png'}").write_bytes(content)
+            (place / f"{i:03}.{'jpg' if content.startswith(images.JPEG) else 'png'}").write_bytes(content)
     return folder
 
 
@@ -254,12 +256,12 @@ def test_every_kind_of_image_is_decoded_to_colours(tmp_path: Path, kind: str) ->
     assert centre(pixels, 16).shape == augment(pixels, 16, dice(0, 0, 0)).shape == (16, 16, 3)
 
 
-@pytest.mark.skipif(sources.decode_jpeg is None, reason="torchcodec is not installed")
+@pytest.mark.skipif(images.decode_jpeg is None, reason="torchcodec is not installed")
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if "jpeg" in kind])
 def test_both_decoders_read_the_same_bits(tmp_path: Path, kind: str) -> None:
     photos = photo(tmp_path / "any.jpg", KINDS[kind][0])
     fast = sources.decode(photos, 0)
-    with mock.patch.object(sources, "decode_jpeg", None):
+    with mock.patch.object(images, "decode_jpeg", None):
         assert torch.equal(sources.decode(photos, 0), fast)
 
 
@@ -281,7 +283,7 @@ def test_a_damaged_image_is_named(tmp_path: Path, content: bytes | None, decoder
     photos = photo(tmp_path / "broken.jpg", content or b"")
     if content is None:
         (tmp_path / "broken.jpg").unlink()
-    with mock.patch.object(sources, "decode_jpeg", decoder), pytest.raises(sources.DamagedImageError) as error:
+    with mock.patch.object(images, "decode_jpeg", decoder), pytest.raises(sources.DamagedImageError) as error:
         sources.decode(photos, 0)
     assert str(tmp_path / "broken.jpg") in str(error.value) and "\n" not in str(error.value)
 
@@ -351,7 +353,7 @@ def no_classes(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     ("spoil", "says"),
-    [(empty_class, "dog"), (other_classes, "ant in only one"), (no_test, "no folder val"), (no_classes, "any class")],
+    [(empty_class, "dog"), (other_classes, "ant in only one"), (no_test, "no split val"), (no_classes, "any class")],
 )  # fmt: skip
 def test_a_folder_that_is_wrong_is_refused(tmp_path: Path, spoil: Callable[[Path], None], says: str) -> None:
     spoil(write_images(tmp_path))

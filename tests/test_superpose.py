@@ -192,6 +192,7 @@ def test_the_header_says_what_the_tickets_share_and_how_they_were_superposed(fin
     assert header.pop("sha256") and header == {
         "data": "digits", "model": "small", "width": "1.0", "method": "rigl", "sup_tickets": "True", "seed": "0",
         "epochs": "7", "density": "0.3", "exempt": "", "limit_train": "240", "valid_fraction": "0.0",
+        "image_size": "32", "mean": "0.3054 0.3054 0.3054", "std": "0.3237 0.3237 0.3237", "flip": "none",
         "superpose": "cima", "cima_beta": "0.8", "bn": "average", "greedy": "False",
         "tickets": " ".join(map(str, run.tickets)),
     }  # fmt: skip
@@ -408,7 +409,7 @@ def test_tickets_that_do_not_agree(tmp_path, finished, refused):
         ("--limit-test 9", "--limit-test does nothing without --evaluate"),
         ("--evaluate --limit-test 0", "give 1 to"),
         ("--data-dir .", "leave out --data-dir"),
-        ("--evaluate --data imagenette", "main_imagenet.py --eval-only"),
+        ("--evaluate --data imagenette", "unknown --data imagenette: choose from"),
         ("--superpose swa", "--superpose"),
     ],
 )

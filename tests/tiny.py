@@ -79,7 +79,7 @@ NETWORKS: dict[str, Callable[[int, float], nn.Module]] = {
 
 
 def load_images(name: str, data_dir: str | None, device: Any, *, limit_train: int | None = None,
-                limit_test: int | None = None, valid_fraction: float = 0.0) -> Splits:  # fmt: skip
+                limit_test: int | None = None, valid_fraction: float = 0.0, look: Any = None) -> Splits:  # fmt: skip
     """In the place of `load_cifar`: noise whose colour tells the class."""
 
     def images(n: int) -> ImageSet:

@@ -13,7 +13,7 @@ import yaml
 
 from sparselearning.errors import UsageError
 from sparselearning.methods import METHODS
-from utils.options import GROUPS, IDLE, NEEDS, PHOTOS, PRUNING, RANGES, REGIMES, SWITCHES
+from utils.options import GROUPS, IDLE, NEEDS, PHOTOS, PRUNING, RANGES, REGIMES, SMALL, SWITCHES
 
 
 class Parser(argparse.ArgumentParser):
@@ -174,7 +174,7 @@ def build_parser(recipe: Mapping[str, Any], description: str) -> Parser:
         argument_default=argparse.SUPPRESS,
         allow_abbrev=False,
     )
-    for title, intro, options in (*GROUPS, *([PHOTOS] if "image_size" in recipe else [])):
+    for title, intro, options in (*GROUPS, PHOTOS if "streaming" in recipe else SMALL):
         group = parser.add_argument_group(title, intro)
         for name, settings in options.items():
             default = recipe.get(name)

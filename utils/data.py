@@ -9,43 +9,28 @@ processes or accumulation steps can share a batch and still see the same samples
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from sparselearning.errors import UsageError
-from utils.sources import NUM_CLASSES, SIDE, Source, read_sources
+from utils.files import digest_of
+from utils.photo_sources import count_classes
+from utils.recipes import FLIPS, LOOK, PAD, RECIPES, Recipe
+from utils.sources import decode_all, read_sources
 
 Range = tuple[int, int]  # positions start..stop-1
-PAD = 4  # zeros on every side, as torchvision's RandomCrop(32, padding=4) adds
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """Channel statistics of the training set, in units of 0..1, and how its images may be varied."""
-
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    flip: bool
-    shift: int  # pixels, at most PAD
-
-
-RECIPES = {
-    "cifar10": Recipe((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616), flip=True, shift=4),
-    "cifar100": Recipe((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762), flip=True, shift=4),
-    # A mirrored digit is another sign. Enlarged fourfold, they move far with 4 pixels: 2 train to a lower error.
-    "digits": Recipe((0.3054, 0.3054, 0.3054), (0.3237, 0.3237, 0.3237), flip=False, shift=2),
-}
 
 
 @dataclass(frozen=True)
 class ImageSet:
     """A split on the device. With `flip` False and `shift` 0 its epochs are shuffled but not augmented."""
 
-    images: Tensor  # uint8 (N, 40, 40, 3), zero-padded by PAD
+    images: Tensor  # uint8 (N, side + 8, side + 8, 3), zero-padded by PAD
     labels: Tensor  # int64 (N,)
     mean: Tensor  # float32 (3, 1, 1), in units of 0..1
     std: Tensor
@@ -55,6 +40,11 @@ class ImageSet:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def side(self) -> int:
+        """Pixels of an image, without its rim."""
+        return self.images.shape[1] - 2 * PAD
 
     def epoch(self, seed: int, epoch: int) -> EpochOrder:
         """The order and the augmentation of one epoch, drawn on the CPU so that every device sees the same."""
@@ -66,8 +56,8 @@ class ImageSet:
         return EpochOrder(self, order.to(device), offsets.to(device), flips.to(device))
 
     def clean_batch(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
-        """Samples start..stop-1 as stored, centred: float32 (B, 3, 32, 32) in channels_last memory, int64 (B,)."""
-        centre = slice(PAD, PAD + SIDE)
+        """Samples start..stop-1 as stored, centred: float32 (B, 3, side, side) in channels_last memory, int64 (B,)."""
+        centre = slice(PAD, PAD + self.side)
         return self.normalise(self.images[start:stop, centre, centre]), self.labels[start:stop]
 
     def clean_batches(self, ranges: Iterable[Range]) -> Iterator[tuple[Tensor, Tensor]]:
@@ -75,7 +65,7 @@ class ImageSet:
         return (self.clean_batch(start, stop) for start, stop in ranges)
 
     def normalise(self, pixels: Tensor) -> Tensor:
-        """Bytes (B, 32, 32, 3) to float32 (B, 3, 32, 32); NHWC seen as NCHW is channels_last, so nothing is moved."""
+        """Bytes (B, H, W, 3) to float32 (B, 3, H, W); NHWC seen as NCHW is channels_last, so nothing is moved."""
         x = pixels.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.channels_last)
         return x.sub_(255 * self.mean).div_(255 * self.std)
 
@@ -93,13 +83,13 @@ class EpochOrder:
         return len(self.order)
 
     def batch(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
-        """Positions start..stop-1: float32 (B, 3, 32, 32) in channels_last memory, and labels, int64 (B,).
+        """Positions start..stop-1: float32 (B, 3, side, side) in channels_last memory, and labels, int64 (B,).
 
         Any cut of the epoch into ranges gives the same samples with the same crops.
         """
         here = slice(start, stop)
         sample = self.order[here]
-        span = torch.arange(SIDE, device=sample.device)
+        span = torch.arange(self.data.side, device=sample.device)
         rows = self.offsets[here, :1] + span
         columns = self.offsets[here, 1:] + torch.where(self.flips[here, None], span.flip(0), span)
         pixels = self.data.images[sample[:, None, None], rows[:, :, None], columns[:, None, :]]
@@ -112,12 +102,19 @@ class EpochOrder:
 
 @dataclass(frozen=True)
 class Splits:
-    """`valid` is held out of the training set for tuning; `test` is for the numbers that are reported."""
+    """`valid` is held out of the training set for tuning; `test` is for the numbers that are reported.
+
+    Attributes:
+        about: what a ticket has to say of them, for others to see them alike: the `look` of `load_cifar`.
+        fingerprint: tells these images from others.
+    """
 
     train: ImageSet
     valid: ImageSet | None
     test: ImageSet
     num_classes: int
+    about: Mapping[str, Any] = field(default_factory=dict)
+    fingerprint: str = ""
 
 
 def load_cifar(
@@ -128,22 +125,40 @@ def load_cifar(
     limit_train: int | None = None,
     limit_test: int | None = None,
     valid_fraction: float = 0.0,
+    look: Mapping[str, Any] | None = None,
 ) -> Splits:
-    """Loads cifar10, cifar100 or digits onto `device`, from the folder `data_dir` if one is given.
+    """Loads cifar10, cifar100, digits or, from the folder `data_dir`, small images of any other name onto `device`.
 
-    The limits keep the first samples of a split, in stored order. `valid_fraction` (0 ≤ f < 1) of the training samples
-    that are left become the validation set, which is never augmented. It is the same whatever the seed of a run, so
-    that tickets of several runs can be judged by images that none of them was trained on.
-    Raises UsageError for an unknown name, data that cannot be read, and limits or fractions that leave nothing.
+    The limits keep the first samples of a split, in stored order; images in a folder per class are stored in turns, one
+    of each class at a time. `valid_fraction` (0 ≤ f < 1) of the training samples that are left become the validation
+    set, which is never augmented. It is the same whatever the seed of a run, so that tickets of several runs can be
+    judged by images that none of them was trained on.
+
+    Args:
+        look: what is to be other than in the recipe (LOOK), None what is not. Without a recipe, mean and deviation are
+            those of the training samples that are left.
+
+    Raises:
+        UsageError: an unknown name, data that cannot be read, and limits or fractions that leave nothing.
     """
-    if name not in RECIPES:
-        raise UsageError(f"unknown --data {name}: choose from {', '.join(RECIPES)}")
+    if name not in RECIPES and data_dir is None:
+        raise UsageError(f"unknown --data {name}: choose from {', '.join(RECIPES)}, or give the folder with --data-dir")
     if not 0 <= valid_fraction < 1:
         raise UsageError(f"--valid-fraction {valid_fraction} is not in [0, 1): give the part to hold out, such as 0.1")
-    sources = read_sources(name, data_dir)
-    train = _image_set(name, sources["train"], limit_train, device)
-    test = replace(_image_set(name, sources["test"], limit_test, device), flip=False, shift=0)
-    valid = None
+    given = {key: value for key, value in (look or {}).items() if value is not None}
+    recipe = replace(RECIPES.get(name, Recipe()), **given)
+    sources = read_sources(name, data_dir, recipe.label_column)
+    classes = count_classes(*sources, recipe.num_classes)
+    pixels, labels = decode_all(sources[0], limit_train, recipe.image_size, recipe.native)
+    test_pixels, test_labels = decode_all(sources[1], limit_test, recipe.image_size, recipe.native)
+    recipe = recipe.measured(pixels)
+    mean, std = (torch.tensor(values, device=device).view(3, 1, 1) for values in (recipe.mean, recipe.std))
+
+    def image_set(pixels: Tensor, labels: Tensor, flip: bool = False, shift: int = 0) -> ImageSet:
+        images = F.pad(pixels.to(device), (0, 0, PAD, PAD, PAD, PAD))
+        return ImageSet(images, labels.to(device), mean, std, classes, flip, shift)
+
+    train, valid = image_set(pixels, labels, FLIPS[recipe.flip], recipe.shift), None
     if valid_fraction:
         held_out = round(valid_fraction * len(train))
         if not 0 < held_out < len(train):
@@ -151,15 +166,9 @@ def load_cifar(
         shuffled = torch.randperm(len(train), generator=_generator("validation set"))
         valid = replace(_subset(train, shuffled[:held_out]), flip=False, shift=0)
         train = _subset(train, shuffled[held_out:])
-    return Splits(train, valid, test, NUM_CLASSES[name])
-
-
-def _image_set(name: str, source: Source, limit: int | None, device: torch.device | str) -> ImageSet:
-    recipe = RECIPES[name]
-    pixels, labels = source.decode(limit, NUM_CLASSES[name])
-    mean, std = (torch.tensor(value, device=device).view(3, 1, 1) for value in (recipe.mean, recipe.std))
-    images = F.pad(pixels.to(device), (0, 0, PAD, PAD, PAD, PAD))
-    return ImageSet(images, labels.to(device), mean, std, NUM_CLASSES[name], recipe.flip, recipe.shift)
+    about = {key: getattr(recipe, key) for key in LOOK}
+    content = {"train": pixels, "labels": labels, "test": test_pixels, "test labels": test_labels}
+    return Splits(train, valid, image_set(test_pixels, test_labels), classes, about, digest_of(content)[:16])
 
 
 def _subset(images: ImageSet, index: Tensor) -> ImageSet:

@@ -47,3 +47,13 @@ def one_line_errors() -> Iterator[None]:
     if alone or int(os.environ.get("RANK", 0)) == 0:
         print(f"{Path(sys.argv[0]).name}: {message}", file=sys.stderr)
     sys.exit(2)
+
+
+@contextlib.contextmanager
+def blame(mistake: str, remedy: str) -> Iterator[None]:
+    """Turns whatever another library raises over bad input into one line: no list of their exceptions would be full."""
+    try:
+        yield
+    except Exception as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(". ")
+        raise UsageError(f"{mistake}: {reason}; {remedy}") from error

@@ -25,7 +25,7 @@ from utils.errors import one_line_errors
 from utils.evaluation import BATCH
 from utils.files import load_ticket, read_header, write_whole
 from utils.metrics import disagreement, ensemble, kl_divergence, per_sample, summarise
-from utils.tickets import agreed, number, required
+from utils.tickets import agreed, look_of, number, required
 
 COLUMNS = (  # key, title and form of a number in the table
     ("accuracy", "accuracy", "{:8.2f} %"), ("nll", "NLL", "{:7.3f}"), ("ece", "ECE", "{:7.3f}"),
@@ -40,7 +40,7 @@ def ticket_parser(command: str, description: str) -> Parser:
     """The options of every command that takes saved tickets."""
     parser = Parser(f"python -m {command}", description=description, formatter_class=Help)
     parser.add_argument("--tickets", nargs="+", type=Path, required=True, metavar="FILE", help="safetensors files")
-    parser.add_argument("--data", metavar="NAME", help="cifar10, cifar100 or digits (what the tickets say)")
+    parser.add_argument("--data", metavar="NAME", help="as main_cifar.py takes it (what the tickets say)")
     parser.add_argument("--data-dir", metavar="FOLDER", help="read the data here instead of from the Hub")
     parser.add_argument("--model", metavar="NAME", help="(what the tickets say)")
     parser.add_argument("--limit-test", type=int, metavar="N", help="use the first N test images only")
@@ -77,7 +77,8 @@ def evaluate_tickets(args: Namespace) -> dict[str, Any]:
     """The content of `--json`: metrics and connections of each ticket, and of all of them together."""
     headers = [read_header(path) for path in args.tickets]
     data = required("data", agreed(headers, "data", args.data))
-    splits = load_cifar(data, args.data_dir, device(), limit_train=1, limit_test=args.limit_test)
+    look = look_of(headers, data)
+    splits = load_cifar(data, args.data_dir, device(), limit_train=1, limit_test=args.limit_test, look=look)
     test, tickets, predictions = splits.test, [], []
     for path, header in zip(args.tickets, headers, strict=True):
         name = required("model", args.model or header.get("model"))

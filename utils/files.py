@@ -75,7 +75,8 @@ def save_ticket(path: Path, ticket: Mapping[str, Tensor], about: Mapping[str, ob
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in ticket.items()}
-    header = {key: str(value) for key, value in about.items() if value is not None}
+    words = {key: value if isinstance(value, tuple | list) else [value] for key, value in about.items()}
+    header = {key: " ".join(map(str, value)) for key, value in words.items() if value != [None]}
     write_whole(path, save(tensors, {**header, "sha256": digest_of(tensors, header)}))
 
 

@@ -8,6 +8,7 @@ from sparselearning.distributions import DISTRIBUTIONS
 from sparselearning.methods import GROWTH, METHODS
 from sparselearning.phases import CYCLES
 from sparselearning.superposition import AVERAGES
+from utils.recipes import FLIPS
 
 SWITCHES = ("sup_tickets", "edst", "snapshot", "fge")  # the phases of a run; without any, one normal phase
 # an option does nothing without one of these
@@ -46,18 +47,21 @@ RANGES: tuple[tuple[Sequence[str], Callable[[float], bool], str], ...] = (
     (("momentum", "valid_fraction", "label_smoothing", "warmup", "cima_beta"), lambda v: 0 <= v < 1, "in [0, 1)"),
     (("lr_drops", "ticket_fraction", "save_early"), lambda v: 0 < v < 1, "in (0, 1)"),
     (("prune_rate", "explore_rate", "global_explore_rate"), lambda v: 0 <= v <= 1, "in [0, 1]"),
-    (("density", "init_density", "prune_end"), lambda v: 0 < v <= 1, "in (0, 1]"),
+    (("mean",), lambda v: 0 <= v <= 1, "in [0, 1]"),
+    (("density", "init_density", "prune_end", "std"), lambda v: 0 < v <= 1, "in (0, 1]"),
     (("seed",), lambda v: 0 <= v < 2**63, "between 0 and 2^63"),
 )  # fmt: skip
 
 _SWITCH = {"action": "store_true"}
 GROUPS: tuple[tuple[str, str | None, dict[str, dict[str, Any]]], ...] = (
     ("data", None, {
-        "data": {"metavar": "NAME", "help": "main_cifar.py: cifar10, cifar100, or digits, which needs no "
-                 "download; main_imagenet.py: a data set of the Hub, else ILSVRC/imagenet-1k"},
+        "data": {"metavar": "NAME", "help": "main_cifar.py: cifar10, cifar100, digits, which needs no download, or "
+                 "any name with --data-dir; main_imagenet.py: a data set of the Hub, else ILSVRC/imagenet-1k"},
         "data_dir": {"metavar": "FOLDER", "help": "read the data here instead of from the Hub: parquet, ImageFolder, "
                      "save_to_disk or torchvision's CIFAR files"},
-        "limit_train": {"type": int, "metavar": "N", "help": "use the first N training images only"},
+        "label_column": {"metavar": "NAME", "help": "the column of a table that holds the labels, where several may"},
+        "limit_train": {"type": int, "metavar": "N", "help": "use the first N training images only; of a folder per "
+                        "class, one of each class in turn"},
         "limit_test": {"type": int, "metavar": "N", "help": "use the first N test images only"},
         "valid_fraction": {"type": float, "metavar": "F", "help": "hold out this part of the training images, to tune "
                            "on it instead of on the test set"},
@@ -164,6 +168,14 @@ GROUPS: tuple[tuple[str, str | None, dict[str, dict[str, Any]]], ...] = (
         "dry_run": {**_SWITCH, "help": "print the plan, densities, parameters and FLOPs, and exit"},
     }),
 )  # fmt: skip
+SMALL: tuple[str, str | None, dict[str, dict[str, Any]]] = ("small images", None, {
+    "image_size": {"type": int, "metavar": "PIXELS", "help": "side of the images; those of one's own are resized to it "
+                   "(32)"},
+    "mean": {"type": float, "nargs": 3, "metavar": ("R", "G", "B"), "help": "of the channels, in units of 0..1 (the "
+             "data set's; of one's own, that of the training images)"},
+    "std": {"type": float, "nargs": 3, "metavar": ("R", "G", "B"), "help": "standard deviation, likewise"},
+    "flip": {"choices": list(FLIPS), "help": "how half of the training images are mirrored (horizontal; digits: none)"},
+})  # fmt: skip
 PHOTOS: tuple[str, str | None, dict[str, dict[str, Any]]] = ("photographs", None, {
     "image_size": {"type": int, "metavar": "PIXELS", "help": "side of a training or test crop"},
     "streaming": {**_SWITCH, "help": "read parquet files, on the Hub or in --data-dir, as they are needed, and keep no "
@@ -175,7 +187,7 @@ PHOTOS: tuple[str, str | None, dict[str, dict[str, Any]]] = ("photographs", None
 })  # fmt: skip
 
 COMMON: dict[str, Any] = {
-    "data_dir": None, "limit_train": None, "limit_test": None, "valid_fraction": 0.0,
+    "data_dir": None, "label_column": None, "limit_train": None, "limit_test": None, "valid_fraction": 0.0,
     "momentum": 0.9, "lr": 0.1, "lr_parts": "normal", "warmup": 0.0, "scale_lr": False, "clip_grad_norm": None,
     "norm_weight_decay": None, "label_smoothing": 0.0,
     "sparse": False, "method": "rigl", "density": 0.05, "init_density": None, "sparse_init": None,
@@ -192,6 +204,7 @@ COMMON: dict[str, Any] = {
 }  # fmt: skip
 CIFAR: dict[str, Any] = {
     **COMMON, "data": "cifar10", "model": "vgg16", "epochs": 250, "batch_size": 128, "lr_drops": (0.5, 0.75),
+    "image_size": None, "mean": None, "std": None, "flip": None,
     "weight_decay": 5e-4, "prune_rate_decay": "constant", "prune_end": 110 / 250,
     "cycle_epochs": 8, "lr_low": 0.001, "lr_high": 0.005, "exploration_epochs": 150, "refine_epochs": 100,
 }  # fmt: skip

@@ -1,46 +1,50 @@
-"""Where photographs come from: the Hub, or a local folder with images, parquet files or a saved data set.
+"""Where encoded images come from: the Hub, or a local folder with images, parquet files or a saved data set.
 
 Nothing is decoded before it is needed. Every form becomes the same thing: `Photos`, a split of encoded images by row
 and their labels, small enough to send to worker processes.
 """
 
 import contextlib
-import io
+import glob
+import hashlib
 import os
-import re
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import datasets
+import huggingface_hub.constants
 import huggingface_hub.utils as hub
 import numpy as np
 import torch
-from PIL import Image, ImageOps
 from torch import Tensor
-from torchvision.datasets import ImageFolder
 
 from sparselearning.errors import UsageError
-from utils.errors import DamagedImageError
-from utils.sources import blame, columns
+from utils.errors import DamagedImageError, blame
+from utils.files import read_whole
+from utils.folders import HELD_OUT, SPLITS, TRAIN, check_file, class_folders, existing, parquet_files, split_named
+from utils.images import decode_image
+from utils.tables import Tables, check_labels, refuse_column, table_of
 
-try:
-    from torchcodec.decoders import decode_jpeg
-except Exception:  # not installed, too old for images, or built for another torch
-    decode_jpeg = None
-
-JPEG = b"\xff\xd8"
-TRAIN, TEST = ("train",), ("val", "validation", "valid", "test")  # ImageNet's own test labels are secret
+TEST = (*HELD_OUT, "test")  # ImageNet's own test labels are secret
+SAMPLED = 64  # images of a split that its fingerprint reads
 
 
-class Photos(Protocol):
+class Labelled(Protocol):
     """One split. `classes` has a name per label, or is empty where the source does not tell."""
 
-    where: str
-    labels: Tensor  # int64 (N,)
-    classes: list[str]
+    @property
+    def where(self) -> str: ...
+    @property
+    def labels(self) -> Tensor: ...  # int64 (N,)
+    @property
+    def classes(self) -> list[str]: ...
+
+
+class Photos(Labelled, Protocol):
+    """One split of encoded images."""
 
     def read(self, row: int) -> bytes:
         """The encoded image; empty where there is none."""
@@ -48,74 +52,54 @@ class Photos(Protocol):
     def name(self, row: int) -> str:
         """What to call it in a message."""
 
+    def marks(self) -> bytes:
+        """What is known of all images unread, and is the same wherever they lie."""
+
 
 @dataclass
 class Folder:
     """Files in a folder per class."""
 
     where: str
-    paths: np.ndarray  # bytes (N,); not a million Python strings, whose memory every worker would copy by counting
+    paths: np.ndarray  # bytes (N,)
     labels: Tensor
     classes: list[str]
 
     def read(self, row: int) -> bytes:
-        with open(self.name(row), "rb") as file:
-            return file.read()
+        return read_whole(self.name(row))
 
     def name(self, row: int) -> str:
         return os.fsdecode(self.paths[row])
 
-
-@dataclass
-class Table:
-    """A memory-mapped table of the `datasets` library with a column of encoded images."""
-
-    where: str
-    table: datasets.Dataset
-    column: str
-    labels: Tensor
-    classes: list[str]
-
-    def read(self, row: int) -> bytes:
-        cell = self.table[row][self.column] or {}
-        if cell.get("bytes") is None and cell.get("path"):
-            return Path(cell["path"]).read_bytes()
-        return cell.get("bytes") or b""
-
-    def name(self, row: int) -> str:
-        return f"row {row} of {self.where}"
+    def marks(self) -> bytes:
+        return b"\0".join(map(os.path.basename, self.paths.tolist()))
 
 
 def decode(photos: Photos, row: int) -> Tensor:
     """The pixels of an image as a viewer shows it, upright and in colour: uint8 (H, W, 3).
 
-    torchcodec, where it is installed, and Pillow read JPEG to the same bits.
-
     Raises:
         DamagedImageError: it is missing, truncated or no image; the message names it.
     """
     try:
-        encoded = photos.read(row)
-        if decode_jpeg is not None and encoded.startswith(JPEG):
-            with contextlib.suppress(RuntimeError, ValueError):  # Pillow may know better
-                return decode_jpeg(encoded).permute(1, 2, 0)
-        return torch.from_numpy(_decode_with_pillow(encoded))
+        return decode_image(photos.read(row))
     except Exception as error:  # Pillow's decoders fail with whatever the damage leads them to
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
         reason = "it is no image" if "cannot identify" in reason else reason
         raise DamagedImageError(f"{photos.name(row)} is not a readable image: {reason}; copy it again") from error
 
 
-def _decode_with_pillow(encoded: bytes) -> np.ndarray:
-    with Image.open(io.BytesIO(encoded)) as image:
-        ImageOps.exif_transpose(image, in_place=True)
-        if image.mode.startswith("I"):  # 16 bits of grey, which convert() would clip to white
-            grey = (np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8)
-            return np.repeat(grey[:, :, None], 3, axis=2)
-        return np.array(image if image.mode == "RGB" else image.convert("RGB"))
+def fingerprint(photos: Photos, rows: np.ndarray) -> str:
+    """Tells the images of a split from others of the same number: by marks, and the labels and some contents of rows.
+    """
+    digest = hashlib.sha256(photos.marks() + photos.labels[rows].numpy().tobytes())
+    for row in rows[:: max(1, len(rows) // SAMPLED)].tolist():
+        with contextlib.suppress(OSError, ValueError):  # a run will say it where it needs this image
+            digest.update(photos.read(row))
+    return digest.hexdigest()[:16]
 
 
-def read_photos(name: str, data_dir: str | None) -> tuple[Photos, Photos]:
+def read_photos(name: str, data_dir: str | None, label_column: str | None = None) -> tuple[Photos, Photos]:
     """Training and test photographs: those of the folder `data_dir`, or of the Hub's data set `name`.
 
     Raises:
@@ -123,19 +107,49 @@ def read_photos(name: str, data_dir: str | None) -> tuple[Photos, Photos]:
     """
     keep_quiet()
     if data_dir is None:
-        with blame(f"cannot get {name} from the Hub", how_to_get(name)):
-            tables = datasets.load_dataset(name)
-        return _tables(dict(tables), name)
-    folder = existing(data_dir)
+        return read_hub(name, TEST, f"cannot get {name} from the Hub", how_to_get(name), label_column)
+    return read_folder(existing(data_dir), TEST, on_disk, label_column)
+
+
+def read_hub(
+    name: str, test: Sequence[str], mistake: str, remedy: str, label_column: str | None
+) -> tuple[Photos, Photos]:
+    """The splits of a data set of the Hub; for messages, what is wrong if it cannot be had, and what to do."""
+    with blame(mistake, remedy):
+        tables = datasets.load_dataset(name)
+    caches = datasets.config.HF_DATASETS_CACHE, huggingface_hub.constants.HF_HUB_CACHE
+    return _tables(dict(tables), test, name, tuple(map(Path, caches)), label_column)
+
+
+def read_folder(
+    folder: Path,
+    test: Sequence[str],
+    open_parquet: Callable[[dict[str, list[str]]], Tables],
+    label_column: str | None = None,
+) -> tuple[Photos, Photos]:
+    """Training split, and the first split among `test`, of a folder in any of the forms.
+
+    Raises:
+        UsageError: it has none of them, and whatever keeps them from being read.
+    """
     if (folder / "dataset_dict.json").is_file():
+        for path in folder.rglob("*"):
+            if not path.is_dir():
+                check_file(path)
         with blame(f"cannot read {folder}", "save it again with save_to_disk"):
-            tables = datasets.load_from_disk(str(folder))
-        return _tables(dict(tables), str(folder))
+            saved = datasets.DatasetDict.load_from_disk(str(folder))
+        return _tables(dict(saved), test, str(folder), (folder,), label_column)
     if files := parquet_files(folder):
-        with blame(f"cannot read the parquet files of {folder}", "copy them again"):
-            tables = datasets.load_dataset("parquet", data_files=files)  # a copy with every row quick to reach
-        return _tables(dict(tables), str(folder))
-    return _image_folders(folder)
+        return _tables(open_parquet(files), test, str(folder), (folder,), label_column)
+    refuse_column(label_column, str(folder))
+    return _image_folders(folder, test)
+
+
+def on_disk(files: dict[str, list[str]]) -> Tables:
+    """Parquet files as a copy in the user's cache, which is mapped into memory, with every row quick to reach."""
+    names = {split: [glob.escape(name) for name in own] for split, own in files.items()}  # they are read as patterns
+    with blame("cannot read the parquet files", "copy them again"):
+        return dict(datasets.load_dataset("parquet", data_files=names))
 
 
 def keep_quiet() -> None:
@@ -146,13 +160,6 @@ def keep_quiet() -> None:
         hub.logging.set_verbosity_error()
 
 
-def existing(data_dir: str) -> Path:
-    folder = Path(data_dir).expanduser()
-    if not folder.is_dir():
-        raise UsageError(f"no folder {folder}: give --data-dir the folder with train/ and val/")
-    return folder
-
-
 def how_to_get(name: str) -> str:
     gated = f"accept its terms at https://huggingface.co/datasets/{name} and log in with `hf auth login`, or "
     return (gated if name == "ILSVRC/imagenet-1k" else "") + (
@@ -160,82 +167,46 @@ def how_to_get(name: str) -> str:
     )
 
 
-def parquet_files(folder: Path) -> dict[str, list[str]]:
-    """The files of each split, in their order."""
-    shards: dict[str, list[str]] = {}
-    for file in sorted(folder.rglob("*.parquet")):
-        if split := _split_of(file.relative_to(folder)):
-            shards.setdefault(split, []).append(str(file))
-    for split, names in shards.items():
-        if (total := re.search(r"-of-(\d+)\.parquet$", names[0])) and int(total[1]) != len(names):
-            raise UsageError(f"{folder} has {len(names)} of {int(total[1])} {split} files: copy the others too")
-    return shards
+def _tables(
+    tables: Tables, test: Sequence[str], where: str, homes: tuple[Path, ...], label_column: str | None
+) -> tuple[Photos, Photos]:
+    first, second = (table_of(tables, names, where, homes, label_column) for names in (TRAIN, test))
+    same_classes(first, second, where)
+    return first, second
 
 
-def _split_of(path: Path) -> str | None:
-    """The split that a path names: data/train-00000-of-00294.parquet, validation/0000.parquet."""
-    words = [re.findall("[a-z]+", part.lower()) for part in reversed(path.parts)]
-    return next((split for part in words for split in (*TRAIN, *TEST) if split in part), None)
-
-
-def _tables(tables: dict[str, datasets.Dataset], where: str) -> tuple[Photos, Photos]:
-    train, test = (_table(tables, names, where) for names in (TRAIN, TEST))
-    same_classes(train, test, where)
-    return train, test
-
-
-def _table(tables: dict[str, datasets.Dataset], names: Sequence[str], where: str) -> Table:
-    split = split_named(names, tables, where)
-    where, table = f"the {split} split of {where}", tables[split]
-    image, label = columns(table.features, where)
-    with blame(f"cannot read {where}", "copy it again"):
-        table = table.select_columns([image, label]).cast_column(image, datasets.Image(decode=False))
-        labels = np.asarray(table[label][:], dtype=np.float64)  # a missing one is NaN
-    classes = getattr(table.features[label], "names", None) or []
-    if len(table) == 0:
-        raise UsageError(f"{where} is empty: check --data-dir")
-    count = len(classes) or np.inf
-    if not (good := (labels >= 0) & (labels < count)).all():
-        row = int(np.argmin(good))
-        raise UsageError(f"row {row} of {where} has label {labels[row]:g}, outside 0..{count - 1}: check the data")
-    return Table(where, table, image, torch.from_numpy(labels.astype(np.int64)), list(classes))
-
-
-def split_named(names: Sequence[str], splits: Collection[str], where: str) -> str:
-    """The first of `names` that is there."""
-    split = next((name for name in names if name in splits), None)
-    if split is None:
-        raise UsageError(f"{where} has no split {' or '.join(names)}, but {', '.join(splits) or 'nothing'}: add one")
-    return split
-
-
-def _image_folders(folder: Path) -> tuple[Photos, Photos]:
-    train, test = (_image_folder(folder, names) for names in (TRAIN, TEST))
-    same_classes(train, test, str(folder))
-    return train, test
-
-
-def _image_folder(folder: Path, names: Sequence[str]) -> Folder:
-    """In the order first of every class, second of every class ...: the first N are a fair sample."""
-    split = next((folder / name for name in names if (folder / name).is_dir()), None)
-    if split is None:
+def _image_folders(folder: Path, test: Sequence[str]) -> tuple[Photos, Photos]:
+    splits = [split for split in SPLITS if (folder / split).is_dir()]
+    if not splits:
         raise UsageError(
-            f"{folder} has no folder {' or '.join(names)}: --data-dir takes train/CLASS/ and val/CLASS/ with images, "
-            f"parquet files, or a DatasetDict from save_to_disk"
+            f"{folder} holds no images in a form that is known: --data-dir takes parquet files, train/CLASS/ and "
+            f"test/CLASS/ with images, a DatasetDict from save_to_disk, or for main_cifar.py torchvision's CIFAR files"
         )
-    with blame(f"cannot read {split}", "every class needs a folder with images"):
-        found = ImageFolder(str(split))
-    labels = np.asarray(found.targets)
-    starts = np.searchsorted(labels, np.arange(len(found.classes)))  # ImageFolder lists class by class
-    order = np.lexsort((labels, np.arange(len(labels)) - starts[labels]))
-    paths = np.array([os.fsencode(path) for path, _ in found.samples])[order]
-    return Folder(str(split), paths, torch.from_numpy(labels[order]), found.classes)
+    first, second = (_image_folder(folder, split_named(names, splits, str(folder))) for names in (TRAIN, test))
+    same_classes(first, second, str(folder))
+    return first, second
 
 
-def same_classes(train: Photos, test: Photos, where: str) -> None:
-    """A label must mean the same in both."""
+def _image_folder(folder: Path, split: str) -> Folder:
+    paths, labels, classes = class_folders(folder / split)
+    return Folder(f"the {split} split of {folder}", paths, torch.from_numpy(labels), classes)
+
+
+def count_classes(train: Labelled, test: Labelled, expected: int | None = None) -> int:
+    """As many as they name, else as their labels need. Raises UsageError where they are not those `expected`."""
+    count = expected or len(train.classes or test.classes) or int(max(train.labels.max(), test.labels.max())) + 1
+    for split in (train, test):
+        if len(split.classes) not in (0, count):
+            found = len(split.classes)
+            raise UsageError(f"{split.where} has {found} classes, not {count}: check --data and --data-dir")
+        check_labels(split.labels.numpy(), count, split.where)
+    return count
+
+
+def same_classes(train: Labelled, test: Labelled, where: str) -> None:
+    """A label must mean the same in both, where they say what it means."""
     odd = sorted(set(train.classes) ^ set(test.classes))
-    if odd or train.classes != test.classes:
+    if train.classes and test.classes and train.classes != test.classes:
         raise UsageError(
             f"{where} has class {odd[0]} in only one of {train.where} and {test.where}: give both the same classes"
             if odd

@@ -9,6 +9,7 @@ a permutation, here a function of (seed, epoch, --batch-size, processes), and a 
 import argparse
 import functools
 import itertools
+import json
 import os
 from collections import deque
 from collections.abc import Sequence
@@ -27,10 +28,11 @@ from torch.utils.data import get_worker_info
 
 from sparselearning.errors import UsageError
 from utils.data import Splits
-from utils.errors import DamagedImageError
-from utils.photo_sources import TEST, TRAIN, existing, how_to_get, keep_quiet, parquet_files, same_classes, split_named
+from utils.errors import DamagedImageError, blame
+from utils.folders import TRAIN, existing, parquet_files, split_named
+from utils.photo_sources import TEST, fingerprint, how_to_get, keep_quiet, same_classes
 from utils.photos import Draw, PhotoSet, Samples, Work, dice, first_rows, spare_cores
-from utils.sources import blame, columns
+from utils.tables import check_labels, columns
 
 LANES = 8  # of a process: its batches draw from them in turns, so that each of up to 8 workers can have its own
 WORKERS = (0, 1, 2, 4, 8)  # these share the lanes evenly
@@ -128,11 +130,7 @@ class Stream:
             reason = " ".join(str(error).split()) or type(error).__name__
             raise DamagedImageError(f"cannot read {path}: {reason}; check it, and go on with --resume auto") from error
         first = int(self.starts[group])
-        if not (good := (labels >= 0) & (labels < len(self.classes))).all():
-            row = int(np.argmin(good))
-            raise DamagedImageError(
-                f"{self.name(first + row)} has label {labels[row]:g}, not 0..{len(self.classes) - 1}: check the data"
-            )
+        check_labels(labels, len(self.classes), self.where, first, DamagedImageError)
         self.labels[first : first + len(labels)] = torch.from_numpy(labels.astype(np.int64))
         return table[self.image]
 
@@ -144,6 +142,11 @@ class Stream:
 
     def name(self, row: int) -> str:
         return f"row {row} of {self.where}"
+
+    def marks(self) -> bytes:
+        """The sizes of all columns in all row groups."""
+        groups = [footer.row_group(i) for footer in self.footers for i in range(footer.num_row_groups)]
+        return json.dumps([[g.column(i).total_compressed_size for i in range(g.num_columns)] for g in groups]).encode()
 
 
 @dataclass(frozen=True)
@@ -181,7 +184,7 @@ def stream_photos(args: argparse.Namespace, device: torch.device) -> Splits:
         raise UsageError(f"--streaming takes --workers {', '.join(map(str, WORKERS))}, not {args.workers}")
     workers = min(n for n in WORKERS if n >= spare_cores()) if args.workers is None else args.workers
     lanes = LANES * int(os.environ.get("WORLD_SIZE", 1))
-    train, test = open_streams(args.data, args.data_dir)
+    train, test = open_streams(args.data, args.data_dir, args.label_column)
 
     def photo_set(stream: Stream, limit: int | None, stay: bool) -> Any:
         rows = first_rows(stream, limit)
@@ -189,15 +192,12 @@ def stream_photos(args: argparse.Namespace, device: torch.device) -> Splits:
         samples = StreamSamples(stream, rows, args.image_size, starts, args.batch_size, lanes)
         return PhotoSet(samples, len(stream.classes), device, workers, stay)
 
-    return Splits(
-        photo_set(train, args.limit_train, stay=True),
-        None,
-        photo_set(test, args.limit_test, stay=False),
-        len(train.classes),
-    )
+    sets = photo_set(train, args.limit_train, stay=True), None, photo_set(test, args.limit_test, stay=False)
+    prints = " ".join(fingerprint(split, np.arange(0)) for split in (train, test))  # without a look at the images
+    return Splits(*sets, len(train.classes), fingerprint=prints)
 
 
-def open_streams(name: str, data_dir: str | None) -> tuple[Stream, Stream]:
+def open_streams(name: str, data_dir: str | None, label_column: str | None = None) -> tuple[Stream, Stream]:
     """Training and test photographs: those of the folder `data_dir`, or of the Hub's data set `name`."""
     keep_quiet()
     features = None
@@ -215,13 +215,18 @@ def open_streams(name: str, data_dir: str | None) -> tuple[Stream, Stream]:
             f"--streaming reads parquet files, which tell the number of their images, and {where} has none: leave "
             + ("--streaming out" if data_dir else f"--streaming out, or {remedy}")
         )
-    train, test = (_open(names, files, where, features, remedy) for names in (TRAIN, TEST))
+    train, test = (_open(names, files, where, features, remedy, label_column) for names in (TRAIN, TEST))
     same_classes(train, test, where)
     return train, test
 
 
 def _open(
-    names: Sequence[str], files: dict[str, list[str]], where: str, features: datasets.Features | None, remedy: str
+    names: Sequence[str],
+    files: dict[str, list[str]],
+    where: str,
+    features: datasets.Features | None,
+    remedy: str,
+    label_column: str | None,
 ) -> Stream:
     split = split_named(names, files, where)
     where = f"the {split} split of {where}"
@@ -229,7 +234,7 @@ def _open(
         opened = [fsspec.url_to_fs(file) for file in files[split]]
         footers = list(pool.map(_footer, opened))
         features = features or datasets.Features.from_arrow_schema(footers[0].schema.to_arrow_schema())
-    image, label = columns(features, where)
+    image, label = columns(features, where, label_column)
     classes = getattr(features[label], "names", None)
     if not classes:
         raise UsageError(f"{where} does not name its classes, as --streaming needs: leave --streaming out")

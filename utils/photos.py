@@ -16,19 +16,18 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from sparselearning.errors import UsageError
 from utils.data import Range, Splits
-from utils.photo_sources import Photos, decode, read_photos
+from utils.images import Box, resize
+from utils.photo_sources import Photos, count_classes, decode, fingerprint, read_photos
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's channels, in units of 0..1
 AREA, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)  # of a training crop: part of the image, width over height
 MARGIN = 256 / 224  # the shorter side of a test image before its centre is cut out
 
-Box = tuple[int, int, int, int]  # top, left, height, width
 Draw = tuple[int, int]  # seed, epoch
 Work = tuple[int, int, Draw | None]  # positions start..stop-1 of an epoch, or as stored
 
@@ -55,16 +54,6 @@ def random_box(height: int, width: int, rng: np.random.Generator) -> Box:
     w = min(width, max(1, round(height * RATIO[1])))
     h = min(height, max(1, round(width / RATIO[0])))
     return (height - h) // 2, (width - w) // 2, h, w
-
-
-def resize(pixels: Tensor, box: Box, height: int, width: int) -> Tensor:
-    """Cut a box out of bytes (H, W, 3) and resize it, bilinear with antialiasing, to (height, width, 3).
-
-    In this layout, and in bytes, torch has a vectorised kernel that takes a fifth of Pillow's time.
-    """
-    top, left, h, w = box
-    cut = pixels[top : top + h, left : left + w].contiguous().permute(2, 0, 1)[None]
-    return F.interpolate(cut, (height, width), mode="bilinear", antialias=True)[0].permute(1, 2, 0)
 
 
 def augment(pixels: Tensor, side: int, rng: np.random.Generator) -> Tensor:
@@ -151,6 +140,11 @@ class PhotoSet:
     def __len__(self) -> int:
         return len(self.samples.rows)
 
+    @property
+    def labels(self) -> Tensor:
+        """int64 (N,); -1 where they are not known yet."""
+        return self.samples.photos.labels[self.samples.rows]
+
     def epoch(self, seed: int, epoch: int) -> "PhotoOrder":
         """The order and the augmentation of one epoch."""
         return PhotoOrder(self, (seed, epoch))
@@ -221,21 +215,24 @@ def load_photos(args: argparse.Namespace, device: torch.device) -> Splits:
     Raises:
         UsageError: data that cannot be read, and limits or fractions that leave nothing.
     """
-    train, test = read_photos(args.data, args.data_dir)
-    classes = len(train.classes) or int(max(train.labels.max(), test.labels.max())) + 1
+    train, test = read_photos(args.data, args.data_dir, args.label_column)
+    classes = count_classes(train, test)
     workers = spare_cores() if args.workers is None else args.workers
 
     def photo_set(photos: Photos, rows: np.ndarray, stay: bool = False) -> Any:
         return PhotoSet(Samples(photos, rows, args.image_size), classes, device, workers, stay)
 
-    rows, valid = first_rows(train, args.limit_train), None
+    rows, test_rows, valid = first_rows(train, args.limit_train), first_rows(test, args.limit_test), None
+    print_of = " ".join(fingerprint(*split) for split in ((train, rows), (test, test_rows)))
     if args.valid_fraction:
         held_out = round(args.valid_fraction * len(rows))
         if not 0 < held_out < len(rows):
             raise UsageError(f"--valid-fraction {args.valid_fraction} of {len(rows)} images leaves a set empty")
         shuffled = dice(0, 2**32).permutation(rows)  # an epoch that no run has
         rows, valid = np.sort(shuffled[held_out:]), photo_set(train, np.sort(shuffled[:held_out]))
-    return Splits(photo_set(train, rows, stay=True), valid, photo_set(test, first_rows(test, args.limit_test)), classes)
+    return Splits(
+        photo_set(train, rows, stay=True), valid, photo_set(test, test_rows), classes, fingerprint=print_of
+    )
 
 
 def first_rows(photos: Photos, limit: int | None) -> np.ndarray:

@@ -126,7 +126,8 @@ class Run:
 
     def identity(self) -> dict[str, Any]:
         """Equal for all parts of an interrupted run."""
-        return identity(self.args, self.batch_size, self.steps_per_epoch)
+        own = identity(self.args, self.batch_size, self.steps_per_epoch)
+        return own | {"fingerprint of the data": self.data.fingerprint}
 
     def circumstances(self) -> str:
         """What the bits of a run depend on beside its options, and what it may go on without."""

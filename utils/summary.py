@@ -34,6 +34,9 @@ def describe(run: Run) -> str:
             f"{masking.method.title}: {masking.target:,} of {masking.total:,} maskable weights at the end (density "
             f"{masking.density:g}), {masking.nnz:,} and {ratio:.3f}x the FLOPs at the start{every}"
         )
+    shown = run.data.train.labels.unique()
+    if 0 < len(shown) < run.data.num_classes and shown.min() >= 0:  # -1: not known yet
+        lines.append(f"warning: only {len(shown)} of {run.data.num_classes} classes are among the training images")
     return "\n".join([*lines, plan_table(run.plan, run.steps_per_epoch, masking)])
 
 
@@ -101,6 +104,7 @@ def header(run: Run) -> dict[str, Any]:
         "exempt": " ".join(args.exempt),
         "limit_train": args.limit_train,
         "valid_fraction": args.valid_fraction,
+        **run.data.about,
     }
 
 

@@ -19,14 +19,14 @@ from tqdm import tqdm
 
 from sparselearning import Superposition, UsageError, take_ticket
 from sparselearning.superposition import AVERAGES, Ticket
-from utils.data import RECIPES, ImageSet, load_cifar
+from utils.data import ImageSet, load_cifar
 from utils.errors import one_line_errors
 from utils.evaluate import connections, device, network, predict, table, ticket_parser, write_numbers
 from utils.evaluation import recompute_batch_norm
 from utils.files import check_same_model, save_ticket
 from utils.metrics import per_sample, summarise
 from utils.options import CIFAR
-from utils.tickets import Tickets, number, required, training_part
+from utils.tickets import Tickets, look_of, number, required, training_part
 
 Row = dict[str, Any]  # of the table
 
@@ -36,11 +36,15 @@ class Bench:
 
     def __init__(self, args: argparse.Namespace, tickets: Tickets) -> None:
         data, name = required("data", tickets.data), required("model", tickets.model)
-        if data not in RECIPES:
-            raise UsageError(f"tickets of {data} superpose without data; then use main_imagenet.py --eval-only")
         limit, fraction = training_part(args, tickets.headers) if args.greedy or args.bn == "recompute" else (1, 0.0)
         splits = load_cifar(
-            data, args.data_dir, device(), limit_train=limit, limit_test=args.limit_test, valid_fraction=fraction
+            data,
+            args.data_dir,
+            device(),
+            limit_train=limit,
+            limit_test=args.limit_test,
+            valid_fraction=fraction,
+            look=look_of(tickets.headers, data),
         )
         self.test, self.valid = splits.test, splits.valid if args.greedy else None
         seed, epochs = (int(number(tickets.headers[0], name) or 0) for name in ("seed", "epochs"))

@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torchvision
 from torch import nn
@@ -13,6 +14,7 @@ from sparselearning.errors import UsageError
 from sparselearning.layers import maskable_weights
 from sparselearning.superposition import Ticket
 from utils.files import check_same_model, read_header, read_ticket
+from utils.recipes import LOOK, RECIPES
 
 Header = Mapping[str, str]
 
@@ -60,6 +62,26 @@ def agreed(headers: Iterable[Header], name: str, given: str | None = None) -> st
     if len(said) > 1:
         raise UsageError(f"the tickets have different {name}, {' and '.join(sorted(said))}: take those of one only")
     return said.pop() if said else None
+
+
+def look_of(headers: Sequence[Header], data: str) -> dict[str, Any]:
+    """How the tickets' images came, for `load_cifar`; older tickets are of data sets whose recipe is known.
+
+    Raises:
+        UsageError: they do not agree, or do not say it of images that are not known.
+    """
+    said = {name: agreed(headers, name) for name in LOOK}
+    if data not in RECIPES and said["mean"] is None:
+        raise UsageError(
+            f"unknown --data {data}: it is none of {', '.join(RECIPES)}, and the tickets do not say how its images "
+            f"come; photographs are for main_imagenet.py --eval-only"
+        )
+    side, mean, std = (said[name] for name in ("image_size", "mean", "std"))
+    return {
+        **said,
+        "image_size": side and int(side),
+        **{key: value and [float(part) for part in value.split()] for key, value in (("mean", mean), ("std", std))},
+    }
 
 
 def required(name: str, said: str | None) -> str:
