@@ -19,7 +19,7 @@ from utils.output import BROKEN, broken, read_run
 ABOUT = {"data": str, "model": str, "density": float, "epochs": int, "method": str, "sup_tickets": bool}
 # options that make no row of their own
 SHARED = {"seed", "sparse", "save_tickets", "deterministic", *FREE} - {"batch_size", "gradient_accumulation_steps"}
-REGIMES = ("width", "edst", "snapshot", "fge", "rewind", "distill", "ensemble")  # options that the title tells
+REGIMES = ("edst", "snapshot", "fge", "rewind", "distill", "ensemble")  # options that the title tells
 NORMAL, PLAIN = "normal phase", "plain run"
 DIVERSITY = {"disagreement": "disagreement", "KL": "kl"}
 
