@@ -8,6 +8,11 @@ python main_cifar.py --data digits --model resnet20 --epochs 20                a
 accelerate launch main_cifar.py ...                                            on several GPUs
 """
 
+if __name__ == "__main__":  # before the imports below, which take seconds
+    from utils.program import start
+
+    start()
+
 from collections.abc import Callable
 
 import torch
@@ -60,7 +65,8 @@ def train_all(folder: RunFolder, accelerator: Accelerator, data: Splits, network
         tracker = begin(run, member)
         if member is not folder and accelerator.is_main_process:
             folder.claim()  # what --overwrite replaces is no finished ensemble from here on
-        algorithm_1(run, tracker, interruption)
+        with interruption:
+            algorithm_1(run, tracker, interruption)
         accelerator.free_memory()
     if folder.args.ensemble:
         accelerator.print(finish_ensemble(folder, accelerator, network(), data.test))

@@ -5,6 +5,11 @@ python main_imagenet.py --data-dir IMAGENET --eval-only --ticket runs/NAME/ticke
 accelerate launch main_imagenet.py --batch-size 256 --scale-lr --mixed-precision bf16 ...             several GPUs
 """
 
+if __name__ == "__main__":  # before the imports below, which take seconds
+    from utils.program import start
+
+    start()
+
 from pathlib import Path
 
 import torch

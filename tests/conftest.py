@@ -1,5 +1,38 @@
-"""Set before torch is imported: many small processes, a thread each."""
+"""Set before torch is imported: many small processes, a thread each. And command lines that are wrong."""
 
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import pytest
+import yaml
+
+from utils.arguments import parse
+from utils.options import CIFAR
+
+
+@pytest.fixture
+def refused(capsys):
+    """Call it with a command line that is wrong: returns the one line on stderr."""
+
+    def refuse(*argv: str) -> str:
+        with pytest.raises(SystemExit) as stop:
+            parse(CIFAR, "", argv)
+        out, err = capsys.readouterr()
+        assert stop.value.code == 2 and out == ""
+        assert err.endswith("\n") and err.count("\n") == 1 and "Traceback" not in err
+        return err
+
+    return refuse
+
+
+@pytest.fixture
+def config(tmp_path):
+    """Call it with the options, or the text, of a config file: returns the command line that reads it."""
+
+    def write(content: dict[str, object] | str) -> list[str]:
+        path = tmp_path / "config.yaml"
+        path.write_text(content if isinstance(content, str) else yaml.safe_dump(content))
+        return ["--config", str(path)]
+
+    return write

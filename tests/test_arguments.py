@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from tests.test_regimes import ON_IMAGENET, PLANS
 from utils.arguments import build_parser, effective, parse
@@ -34,33 +33,6 @@ SUP = ["--sparse", "--sup-tickets"]
 
 def parsed(*argv: str) -> dict[str, object]:
     return vars(parse(CIFAR, "", argv))
-
-
-@pytest.fixture
-def refused(capsys):
-    """Call it with a command line that is wrong: returns the one line on stderr."""
-
-    def refuse(*argv: str) -> str:
-        with pytest.raises(SystemExit) as stop:
-            parse(CIFAR, "", argv)
-        out, err = capsys.readouterr()
-        assert stop.value.code == 2 and out == ""
-        assert err.endswith("\n") and err.count("\n") == 1 and "Traceback" not in err
-        return err
-
-    return refuse
-
-
-@pytest.fixture
-def config(tmp_path):
-    """Call it with the options, or the text, of a config file: returns the command line that reads it."""
-
-    def write(content: dict[str, object] | str) -> list[str]:
-        path = tmp_path / "config.yaml"
-        path.write_text(content if isinstance(content, str) else yaml.safe_dump(content))
-        return ["--config", str(path)]
-
-    return write
 
 
 # ---- what is there -------------------------------------------------------------------------------------------------
@@ -105,62 +77,6 @@ def test_help_shows_groups_and_defaults(capsys):
         if default not in (None, False, ()):
             shown = " ".join(map(str, default)) if isinstance(default, tuple) else default
             assert action.help.endswith(f"({shown})")
-
-
-# ---- the config file -----------------------------------------------------------------------------------------------
-
-
-def test_config_sets_any_option_and_the_command_line_goes_before(config):
-    options = {"data": "digits", "epochs": 20, "lr": 0.02, "lr-drops": [0.3, 0.6], "sparse": True, "density": 0.1,
-               "method": "set", "exempt": ["fc*"], "compile": False, "data_dir": None}  # fmt: skip
-    words = "--data digits --epochs 20 --lr .02 --lr-drops .3 .6 --sparse --density .1 --method set --exempt fc*"
-    file = config(options)
-    assert parsed(*file) == {**parsed(*words.split()), "config": file[1]}
-    given = parsed(*file, "--epochs", "30", "--lr-drops", "0.5")
-    assert given == {**parsed(*file), "epochs": 30, "lr_drops": [0.5]}
-    assert parsed("--epochs", "30", *file)["epochs"] == 30  # wherever --config stands
-
-
-def test_numbers_may_be_written_as_yaml_reads_them(config):
-    assert parsed(*config("lr: 1e-2\nweight_decay: 5.0e-4\nseed: 7"))["lr"] == 0.01  # YAML 1.1 takes 1e-2 for a string
-
-
-@pytest.mark.parametrize(
-    ("content", "says"),
-    [
-        ("denisty: 0.1", "did you mean density?"),
-        ("batchsize: 4", "did you mean batch_size?"),
-        ("zzz: 1", "unknown key 'zzz'"),
-        ("1: 2", "unknown key 1"),
-        ("config: other.yaml", "unknown key"),
-        ("epochs: many", "--epochs"),
-        ("epochs: 2.5", "--epochs"),
-        ("epochs: {a: 1}", "--epochs"),
-        ("epochs: [1, 2]", "2"),
-        ("lr: true", "lr takes a value"),
-        ("epochs: false", "epochs takes a value"),
-        ("sparse: 5", "sparse takes true or false"),
-        ("sparse: 'yes'", "sparse takes true or false"),
-        ("sparse: true\nmethod: best", "--method"),
-        ("sparse: true\ndensity: 0", "--density"),
-        ("density: 0.1", "--sparse"),
-        ("- epochs", "not a mapping"),
-        ("just words", "not a mapping"),
-        ("epochs: [", "cannot be read"),
-    ],
-)
-def test_a_wrong_config_is_refused(content, says, config, refused):
-    assert says in refused(*config(content))
-
-
-def test_an_empty_config_changes_nothing(config):
-    file = config("")
-    assert parsed(*file) == {**parsed(), "config": file[1]}
-
-
-def test_a_config_that_is_not_there(refused, tmp_path):
-    assert "cannot be read" in refused("--config", str(tmp_path / "none.yaml"))
-    assert "cannot be read" in refused("--config", str(tmp_path))
 
 
 # ---- what is refused -----------------------------------------------------------------------------------------------

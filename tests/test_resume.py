@@ -1,6 +1,7 @@
 """A run that is cut anywhere, in any way, and goes on ends with the very bits of a run that was never cut."""
 
 import errno
+import os
 import random
 import resource
 import shutil
@@ -79,7 +80,7 @@ def test_a_dense_run_without_tickets(straight, tmp_path):
     assert differences(straight(*options), outcome(tmp_path)) == []
 
 
-@pytest.mark.parametrize("number, status", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize("number, status", [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
 def test_signals_and_new_processes(number, status, straight, tmp_path):
     """Mid-epoch in the normal phase, mid-cycle, at the border of two cycles."""
     options = (*RUN, "--method", "rigl")
@@ -89,6 +90,17 @@ def test_signals_and_new_processes(number, status, straight, tmp_path):
         assert last_state(tmp_path)["step"] == step
     assert finish([start(main, tmp_path, *options, "--resume", "auto")]) == [0]
     assert differences(straight(*options), outcome(tmp_path)) == []
+
+
+def test_a_signal_before_training_ends_the_program_at_once(tmp_path):
+    """There is nothing to save, and set-up may take long."""
+    assert finish([start(stopped_in_set_up, tmp_path, *RUN)]) == [-signal.SIGTERM]
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def stopped_in_set_up(folder: Path, *options: str) -> tuple[int, str, str]:
+    with mock.patch("main_cifar.begin", side_effect=lambda *_: os.kill(os.getpid(), signal.SIGTERM)):
+        return main(folder, *options)
 
 
 def test_kills_at_random_moments(straight, tmp_path):

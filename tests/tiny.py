@@ -32,6 +32,7 @@ import utils.interruption
 import utils.summary
 from models import MODELS
 from utils.data import PAD, ImageSet, Splits
+from utils.program import SIGNALS
 from utils.tracking import Tracker
 
 CLASSES, TRAIN, TEST = 10, 44, 37
@@ -97,7 +98,7 @@ def load_images(name: str, data_dir: str | None, device: Any, *, limit_train: in
 @contextlib.contextmanager
 def restored() -> Iterator[None]:
     """A run takes over signals, and its Accelerator stays for the next one."""
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}
     try:
         yield
     finally:

@@ -1,7 +1,6 @@
 """The command line of both entry scripts: groups of options, `--config`, and what does not fit together."""
 
 import argparse
-import difflib
 import itertools
 import math
 import sys
@@ -9,11 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-import yaml
-
 from sparselearning.errors import UsageError
 from sparselearning.methods import METHODS
-from utils.options import GROUPS, IDLE, NEEDS, PHOTOS, PRUNING, RANGES, REGIMES, SMALL, SWITCHES
+from utils.config import config_words
+from utils.options import GROUPS, IDLE, NEEDS, PHOTOS, PRUNING, RANGES, REGIMES, SMALL, SWITCHES, path
 
 
 class Parser(argparse.ArgumentParser):
@@ -39,7 +37,7 @@ def parse(recipe: Mapping[str, Any], description: str, argv: Sequence[str] | Non
     given = vars(parser.parse_args(argv))
     try:
         if "config" in given:
-            given = {**vars(parser.parse_args(_config_arguments(parser, Path(given["config"])))), **given}
+            given = {**vars(parser.parse_args(config_words(parser._actions, Path(given["config"])))), **given}
         for switch in SWITCHES:
             recipe = {**recipe, **(REGIMES.get(switch, {}) if given.get(switch) else {})}
         args = argparse.Namespace(**{**recipe, **given})
@@ -51,32 +49,6 @@ def parse(recipe: Mapping[str, Any], description: str, argv: Sequence[str] | Non
     except UsageError as error:
         parser.error(str(error))
     return args
-
-
-def _config_arguments(parser: Parser, path: Path) -> list[str]:
-    """A YAML file as command line words, so that both are checked by the same rules."""
-    try:
-        config = yaml.safe_load(path.read_text()) or {}
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise UsageError(f"--config {path} cannot be read: {' '.join(str(error).split())}") from error
-    if not isinstance(config, dict):
-        raise UsageError(f"--config {path} is not a mapping of option names to values")
-    known = {action.dest: action for action in parser._actions if action.option_strings}
-    words: list[str] = []
-    for key, value in config.items():
-        dest = str(key).replace("-", "_")
-        if dest not in known or dest in ("config", "help"):
-            near = difflib.get_close_matches(dest, known, 1)
-            raise UsageError(f"--config {path}: unknown key {key!r}" + (f", did you mean {near[0]}?" if near else ""))
-        if value is None or value == []:
-            continue  # as by default
-        switch = known[dest].nargs == 0
-        if switch != isinstance(value, bool):
-            raise UsageError(f"--config {path}: {key} takes {'true or false' if switch else 'a value'}, not {value!r}")
-        words += [known[dest].option_strings[0]] if value is not False else []
-        if not switch:
-            words += [str(v) for v in (value if isinstance(value, list) else [value])]
-    return words
 
 
 def effective(args: argparse.Namespace) -> dict[str, Any]:
@@ -123,7 +95,9 @@ def check(args: argparse.Namespace, given: Mapping[str, Any]) -> None:
         for name in names:
             value = getattr(args, name, None)
             if value is not None and not all(fits(v) for v in (value if isinstance(value, list | tuple) else [value])):
-                raise UsageError(f"{_flag(name)} {value} is not {what}")
+                raise UsageError(f"{_flag(name)} {value!s:.60} is not {what}")
+    if args.ensemble and args.ensemble * (args.seed + 1) > 2**63:
+        raise UsageError(f"--seed {args.seed} leaves the runs of --ensemble without seeds: use a smaller one")
     if args.ensemble and args.resume not in (None, "auto"):
         raise UsageError("--ensemble has a checkpoint for each of its runs: use --resume auto")
     if args.lr_low > args.lr_high:
@@ -181,6 +155,11 @@ def build_parser(recipe: Mapping[str, Any], description: str) -> Parser:
             added = "" if default in (None, False, ()) else f" ({shown(default)})"
             group.add_argument(_flag(name), **{**settings, "help": settings["help"] + added})
     return parser
+
+
+def file_path(text: str) -> Path:
+    """The type of an option that names a file. Raises ArgumentTypeError as `options.path`."""
+    return Path(path(text))
 
 
 def shown(value: Any) -> str:

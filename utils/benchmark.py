@@ -7,6 +7,11 @@ Every benchmark times two sides in turn, A B A B ..., in one process and takes t
 slows the machine slows both. Reported are the median of the ratios and, as low and high, their quartiles.
 """
 
+if __name__ == "__main__":  # before the imports below, which take seconds
+    from utils.program import start
+
+    start()
+
 import argparse
 import itertools
 import json

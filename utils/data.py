@@ -116,6 +116,12 @@ class Splits:
     about: Mapping[str, Any] = field(default_factory=dict)
     fingerprint: str = ""
 
+    def __post_init__(self) -> None:
+        """Raises UsageError where one of them is empty."""
+        for name, images in (("training", self.train), ("test", self.test)):
+            if len(images) == 0:
+                raise UsageError(f"there are no {name} images: check the data")
+
 
 def load_cifar(
     name: str,

@@ -12,6 +12,15 @@ import torch
 from sparselearning.errors import UsageError
 
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
+LAUNCHED = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_PORT")  # whole numbers, by the launcher
+
+
+def check_environment() -> None:
+    """Raises UsageError where what a launcher tells its processes is no number."""
+    for name in LAUNCHED:
+        value = os.environ.get(name, "0")
+        if not value.removeprefix("-").isdecimal():
+            raise UsageError(f"the environment says {name}={value}, which is no whole number: unset {name}")
 
 
 class DamagedImageError(UsageError):
@@ -23,11 +32,12 @@ def one_line_errors() -> Iterator[None]:
     """The user's mistakes end the program with one line on stderr and status 2, without a traceback."""
     alone = False
     try:
+        check_environment()
         yield
         return
     except UsageError as error:
         message, alone = str(error), isinstance(error, DamagedImageError)
-    except torch.cuda.OutOfMemoryError:
+    except (torch.cuda.OutOfMemoryError, MemoryError):
         message = (
             "the device is out of memory: use a smaller --batch-size, and a larger --gradient-accumulation-steps to "
             "keep the size of the whole batch"
@@ -44,7 +54,8 @@ def one_line_errors() -> Iterator[None]:
             f"cannot write {error.filename or 'a file of the run'}: {error.strerror}; what was saved before is "
             f"untouched: make room and go on with --resume auto"
         )
-    if alone or int(os.environ.get("RANK", 0)) == 0:
+    rank = os.environ.get("RANK", "0")
+    if alone or not rank.isdecimal() or int(rank) == 0:
         print(f"{Path(sys.argv[0]).name}: {message}", file=sys.stderr)
     sys.exit(2)
 

@@ -6,6 +6,11 @@ python -m utils.evaluate --tickets runs/NAME/tickets/*.safetensors --data cifar1
 In full precision and one process: the numbers are those of a run's summary where it trained in full precision too.
 """
 
+if __name__ == "__main__":  # before the imports below, which take seconds
+    from utils.program import start
+
+    start()
+
 import json
 from argparse import Namespace
 from collections.abc import Iterable, Mapping, Sequence

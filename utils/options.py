@@ -1,6 +1,8 @@
 """The table of options: groups with their help, what they may be, and the recipes of the papers as defaults."""
 
+import argparse
 import math
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,6 +12,7 @@ from sparselearning.phases import CYCLES
 from sparselearning.superposition import AVERAGES
 from utils.recipes import FLIPS
 
+PRECISIONS = ("no", "bf16", "fp16")
 SWITCHES = ("sup_tickets", "edst", "snapshot", "fge")  # the phases of a run; without any, one normal phase
 # an option does nothing without one of these
 NEEDS: dict[str, tuple[str, ...]] = {
@@ -50,15 +53,43 @@ RANGES: tuple[tuple[Sequence[str], Callable[[float], bool], str], ...] = (
     (("mean",), lambda v: 0 <= v <= 1, "in [0, 1]"),
     (("density", "init_density", "prune_end", "std"), lambda v: 0 < v <= 1, "in (0, 1]"),
     (("seed",), lambda v: 0 <= v < 2**63, "between 0 and 2^63"),
+    # far beyond any use, and before anything is made of that size
+    (("epochs", "cycle_epochs", "exploration_epochs", "refine_epochs", "fine_tune_epochs"), lambda v: v <= 100_000,
+     "100,000 or less"),
+    (("num_tickets", "ensemble", "workers"), lambda v: v <= 1000, "1,000 or less"),
+    (("batch_size", "gradient_accumulation_steps", "temperature", "clip_grad_norm"), lambda v: v <= 1_000_000,
+     "1,000,000 or less"),
+    (("update_frequency", "update_limit", "limit_train", "limit_test"), lambda v: v <= 10**9, "1,000,000,000 or less"),
+    (("image_size",), lambda v: v <= 2048, "2,048 or less"),
+    (("width",), lambda v: v <= 10, "10 or less"),
+    (("lr", "lr_low", "lr_high", "fine_tune_lr", "weight_decay", "norm_weight_decay"), lambda v: v <= 1000,
+     "1,000 or less"),
 )  # fmt: skip
+
+
+def path(text: str) -> str:
+    """The type of an option that names a file or a folder.
+
+    Raises:
+        ArgumentTypeError: no file system takes it, with a few letters for a suffix, or the locale does not.
+    """
+    if not text or any(ord(letter) < 32 for letter in text):
+        raise argparse.ArgumentTypeError(f"{text[:60]!r} is no path")
+    name = os.fsencode(text)
+    if len(name) > 3900 or max(map(len, name.split(os.sep.encode()))) > 240:
+        raise argparse.ArgumentTypeError(f"a path of {len(name):,} bytes is too long: {text[:60]}…")
+    if any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise argparse.ArgumentTypeError(f"the locale has no letters for {text!a}: set PYTHONUTF8=1")
+    return text
+
 
 _SWITCH = {"action": "store_true"}
 GROUPS: tuple[tuple[str, str | None, dict[str, dict[str, Any]]], ...] = (
     ("data", None, {
         "data": {"metavar": "NAME", "help": "main_cifar.py: cifar10, cifar100, digits, which needs no download, or "
                  "any name with --data-dir; main_imagenet.py: a data set of the Hub, else ILSVRC/imagenet-1k"},
-        "data_dir": {"metavar": "FOLDER", "help": "read the data here instead of from the Hub: parquet, ImageFolder, "
-                     "save_to_disk or torchvision's CIFAR files"},
+        "data_dir": {"type": path, "metavar": "FOLDER", "help": "read the data here instead of from the Hub: "
+                     "parquet, ImageFolder, save_to_disk or torchvision's CIFAR files"},
         "label_column": {"metavar": "NAME", "help": "the column of a table that holds the labels, where several may"},
         "limit_train": {"type": int, "metavar": "N", "help": "use the first N training images only; of a folder per "
                         "class, one of each class in turn"},
@@ -86,8 +117,8 @@ GROUPS: tuple[tuple[str, str | None, dict[str, dict[str, Any]]], ...] = (
         "weight_decay": {"type": float, "help": "on all parameters"},
         "norm_weight_decay": {"type": float, "help": "on those of norm layers, where it is to be another"},
         "label_smoothing": {"type": float, "metavar": "F", "help": "part of a label that goes to all classes alike"},
-        "distill": {"nargs": "+", "metavar": "TICKET", "help": "learn from these teachers too, each as much as from "
-                    "the labels"},
+        "distill": {"type": path, "nargs": "+", "metavar": "TICKET", "help": "learn from these teachers too, each as "
+                    "much as from the labels"},
         "temperature": {"type": float, "metavar": "T", "help": "by which the logits of teachers and student are "
                         "divided"},
     }),
@@ -109,8 +140,8 @@ GROUPS: tuple[tuple[str, str | None, dict[str, dict[str, Any]]], ...] = (
                       "density is reached, with the next topology update"},
         "fine_tune_epochs": {"type": int, "metavar": "N", "help": "pf: epochs after pruning (half of them all)"},
         "fine_tune_lr": {"type": float, "metavar": "LR", "help": "pf: learning rate after pruning"},
-        "rewind": {"metavar": "RUN", "help": "lottery ticket rewinding: start from the connections of this run's "
-                   "ticket, and from its weights of --save-early"},
+        "rewind": {"type": path, "metavar": "RUN", "help": "lottery ticket rewinding: start from the connections of "
+                   "this run's ticket, and from its weights of --save-early"},
         "exempt": {"nargs": "+", "metavar": "PATTERN", "help": "weights to leave dense, by name: 'classifier.*'"},
     }),
     ("Sup-tickets", "The end of the run in short cycles: explore once, train, take a ticket; superpose them.", {
@@ -151,17 +182,18 @@ GROUPS: tuple[tuple[str, str | None, dict[str, dict[str, Any]]], ...] = (
     }),
     ("runtime", None, {
         "seed": {"type": int, "help": "of weights, connections, data order and augmentation"},
-        "mixed_precision": {"choices": ["no", "bf16", "fp16"], "help": "(the launcher's; else no)"},
+        "mixed_precision": {"choices": PRECISIONS, "help": "(the launcher's; else no)"},
         "gradient_accumulation_steps": {"type": int, "metavar": "N", "help": "backward passes per optimizer step"},
         "compile": {**_SWITCH, "help": "torch.compile the model"},
         "deterministic": {**_SWITCH, "help": "on a GPU: only kernels that give the same bits in every run, which is "
                           "slower; a CPU gives them without, with the same number of threads"},
     }),
     ("output", None, {
-        "config": {"metavar": "FILE.yaml", "help": "options from a file; the command line goes before"},
-        "output_dir": {"metavar": "FOLDER", "help": "(runs/<data>-<model>-<method>-…)"},
+        "config": {"type": path, "metavar": "FILE.yaml", "help": "options from a file; the command line goes before"},
+        "output_dir": {"type": path, "metavar": "FOLDER", "help": "(runs/<data>-<model>-<method>-…)"},
         "overwrite": {**_SWITCH, "help": "replace the run that --output-dir holds"},
-        "resume": {"metavar": "auto|PATH", "help": "go on from the newest complete checkpoint, or from this one"},
+        "resume": {"type": path, "metavar": "auto|PATH", "help": "go on from the newest complete checkpoint, or "
+                   "from this one"},
         "checkpoint_minutes": {"type": float, "metavar": "T", "help": "time between checkpoints"},
         "save_early": {"type": float, "metavar": "F", "help": "keep the weights after this part of the run as "
                        "early.safetensors, to --rewind to"},
@@ -183,7 +215,7 @@ PHOTOS: tuple[str, str | None, dict[str, dict[str, Any]]] = ("photographs", None
     "workers": {"type": int, "metavar": "N", "help": "processes that load images, for each process of the run; 0: "
                 "none (its cores but one, at most 8)"},
     "eval_only": {**_SWITCH, "help": "evaluate --ticket on the test images, and exit"},
-    "ticket": {"metavar": "FILE", "help": "a ticket.safetensors of this model"},
+    "ticket": {"type": path, "metavar": "FILE", "help": "a ticket.safetensors of this model"},
 })  # fmt: skip
 
 COMMON: dict[str, Any] = {

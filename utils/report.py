@@ -6,6 +6,11 @@ python -m utils.report runs/ --significance         and whether Sup-tickets make
 python -m utils.report runs/ --layers               and the sparsity of every layer
 """
 
+if __name__ == "__main__":  # before the imports below, which take seconds
+    from utils.program import start
+
+    start()
+
 import csv
 import json
 import textwrap

@@ -20,7 +20,15 @@ from utils.data import Splits
 from utils.evaluation import evaluate, evaluate_tickets, recompute_batch_norm
 from utils.files import ticket_name
 from utils.plans import make_plan, one_training
-from utils.setup import count_steps, make_masking, make_optimizer, make_teachers, rewound_epochs, snip_batches
+from utils.setup import (
+    check_batch,
+    count_steps,
+    make_masking,
+    make_optimizer,
+    make_teachers,
+    rewound_epochs,
+    snip_batches,
+)
 
 
 class Run:
@@ -44,6 +52,7 @@ class Run:
         self.steps_per_epoch = count_steps(len(data.train), self.batch_size, self.parts)
         self.plan = make_plan(args, self.steps_per_epoch, self.batch_size)
 
+        check_batch(args, model)
         self.model = model.to(accelerator.device).to(memory_format=torch.channels_last)
         self.scratch = copy.deepcopy(self.model)  # evaluates tickets, so that the trained model stays untouched
         self.teachers = make_teachers(args, self.model)

@@ -23,8 +23,10 @@ from sparselearning.validation import check_exploration
 from utils.costs import COUNTINGS, trained_epochs
 from utils.data import ImageSet
 from utils.files import load_ticket
+from utils.options import PRECISIONS
 from utils.output import BROKEN, broken, read_run
 from utils.plans import one_training
+from utils.sources import blame
 
 SNIP_IMAGES = 10  # per class, as SNIP's authors use
 UPDATES = 20  # topology updates of a run too short for the recipe's ΔT
@@ -38,9 +40,15 @@ def make_accelerator(args: argparse.Namespace) -> Accelerator:
     Raises:
         UsageError: this launch or device does not go with the options.
     """
-    # without `cpu`, processes launched on a machine without GPUs would not know of each other
-    accelerator = Accelerator(mixed_precision=args.mixed_precision, cpu=not torch.accelerator.is_available())
-    args.mixed_precision = accelerator.mixed_precision  # the launcher's, where the option was not given
+    precision = args.mixed_precision or os.environ.get("ACCELERATE_MIXED_PRECISION", "no").lower()
+    if precision not in PRECISIONS:
+        raise UsageError(
+            f"the environment says ACCELERATE_MIXED_PRECISION={precision}: use one of {', '.join(PRECISIONS)}"
+        )
+    with blame("cannot set up what the environment asks for", "unset what accelerate and torchrun would set"):
+        # without `cpu`, processes launched on a machine without GPUs would not know of each other
+        accelerator = Accelerator(mixed_precision=precision, cpu=not torch.accelerator.is_available())
+    args.mixed_precision = precision
     if accelerator.distributed_type not in (DistributedType.NO, DistributedType.MULTI_GPU, DistributedType.MULTI_CPU):
         raise UsageError(
             f"{accelerator.distributed_type.value} shards weights over processes, but masks need them whole: launch "
@@ -59,6 +67,12 @@ def make_accelerator(args: argparse.Namespace) -> Accelerator:
     if args.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it before its first product
     return accelerator
+
+
+def check_batch(args: argparse.Namespace, model: nn.Module) -> None:
+    """Raises UsageError where batch norm would see one image at a time."""
+    if args.batch_size == 1 and any(isinstance(module, nn.modules.batchnorm._NormBase) for module in model.modules()):
+        raise UsageError("--batch-size 1 leaves batch norm no batch to normalize by: use 2 or more")
 
 
 def make_optimizer(args: argparse.Namespace, model: nn.Module, accelerator: Accelerator) -> torch.optim.SGD:

@@ -1,6 +1,7 @@
 """What a run is going to be, and what it has come to: the plan, the closing table and summary.json."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -160,7 +161,8 @@ def plan_table(plan: Sequence[Phase], steps_per_epoch: int, masking: Masking | N
     """The phases of a run, a line each."""
     lines = [f"{'phase':<11s} {'epochs':>13s} {'steps':>17s} {'lr: first, max, last':>29s}  connections"]
     for phase in plan:
-        rates = [phase.lr(i) for i in range(phase.end - phase.start)]
+        steps = phase.end - phase.start
+        rates = [phase.lr(i) for i in [*range(0, steps, math.ceil(steps / 10_000)), steps // 2, steps - 1]]
         epochs = f"{phase.start / steps_per_epoch:.4g}–{phase.end / steps_per_epoch:.4g}"
         lines.append(
             f"{phase.name:<11s} {epochs:>13s} {phase.start:>8d}–{phase.end:<8d} "

@@ -7,6 +7,11 @@ In one process, in full precision. It reads no data, so that tickets of main_ima
 are superposed too, except to choose among them, for batch norm and to evaluate.
 """
 
+if __name__ == "__main__":  # before the imports below, which take seconds
+    from utils.program import start
+
+    start()
+
 import argparse
 import copy
 import sys
