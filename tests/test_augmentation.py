@@ -67,6 +67,15 @@ def test_images_that_follow_each_other_and_epochs_share_no_crop_or_flip() -> Non
             assert contingency.chi2_contingency(table).pvalue > 1e-3
 
 
+def test_every_seed_and_epoch_has_an_order_of_its_own() -> None:
+    """Also where seed and epoch have the same digits, together or the other way round."""
+    keys = [(seed, epoch) for seed in (0, 1, 2, 11, 12, 21, 111, 112) for epoch in (0, 1, 2, 11, 12, 21, 111, 112)]
+    images = replace(copies(True, 4), labels=torch.arange(100))
+    plans = [images.epoch(*key) for key in keys]
+    for part in ("order", "offsets", "flips"):
+        assert len({tuple(getattr(plan, part).flatten().tolist()) for plan in plans}) == len(keys)
+
+
 @pytest.mark.parametrize("name", STATISTICS)
 def test_black_and_white_are_normalised_by_the_statistics_of_their_data_set(name: str, tmp_path) -> None:
     features = {"img": datasets.Image(), "label": datasets.ClassLabel(num_classes=100 if name == "cifar100" else 10)}
