@@ -1,0 +1,67 @@
+"""Sparse training in the Trainer of Lightning."""
+
+import math
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from sparselearning.callbacks.base import SparseTraining
+from sparselearning.errors import UsageError
+
+
+class MaskingCallback(SparseTraining, Callback):
+    """Keeps the network of a LightningModule sparse.
+
+        Trainer(max_epochs=10, callbacks=[MaskingCallback("rigl", density=0.1)]).fit(module, loader)
+
+    Masking begins when training does. The masks are saved in every checkpoint, so that `fit(..., ckpt_path=...)` goes
+    on to the same bits. Lightning clips gradients before the optimizer meets them, and would measure those of inactive
+    weights too: the callback does what `gradient_clip_val` says in its place, by the norm of the sub-network.
+
+    Args:
+        options: those of `Masking`; `total_steps` is the Trainer's unless given.
+
+    Attributes:
+        masking: from the start of training on.
+
+    Raises:
+        UsageError: when training begins: the options do not fit the model, there is not one optimizer, or a checkpoint
+            to resume from holds no masks or those of other options.
+    """
+
+    _saved: dict[str, Any] | None = None
+    _clip_val: float | None = None  # the Trainer's, during the callback's own clipping and the step after it
+
+    def state_dict(self) -> dict[str, Any]:
+        return {} if self.masking is None else self.masking.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._saved = state_dict  # this comes before there are optimizers
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if len(trainer.optimizers) != 1:
+            raise UsageError(
+                f"{type(pl_module).__name__} has {len(trainer.optimizers)} optimizers: in place of this callback make "
+                f"a Masking for each in configure_optimizers, of the part whose weights it holds"
+            )
+        if trainer.ckpt_path is not None and self._saved is None:
+            raise UsageError("the checkpoint holds no masks: it was saved without MaskingCallback")
+        steps = trainer.estimated_stepping_batches  # asked any earlier, it keeps loaders from being resumed
+        self.begin(pl_module, trainer.optimizers[0], int(steps) if math.isfinite(steps) else None, self._saved)
+        self._saved = None
+
+    def on_before_optimizer_step(
+        self, trainer: Trainer, pl_module: LightningModule, optimizer: torch.optim.Optimizer
+    ) -> None:
+        if trainer.gradient_clip_val and trainer.gradient_clip_algorithm != "value":
+            assert self.masking is not None
+            self._clip_val, trainer.gradient_clip_val = trainer.gradient_clip_val, None
+            parameters = [p for group in optimizer.param_groups for p in group["params"]]
+            self.masking.clip_grad_norm_(parameters, self._clip_val)
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        trainer.gradient_clip_val = trainer.gradient_clip_val or self._clip_val
+
+    def on_exception(self, trainer: Trainer, *_: Any) -> None:
+        self.on_train_batch_end(trainer)

@@ -1,0 +1,82 @@
+"""Sparse training in the Trainer of Hugging Face."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer import OPTIMIZER_NAME
+
+from sparselearning.callbacks.base import SparseTraining
+from sparselearning.errors import UsageError
+
+_KEY = "masking"  # of the masks in the state of the optimizer
+
+
+class MaskingCallback(SparseTraining, TrainerCallback):
+    """Keeps the network of a Trainer sparse.
+
+        Trainer(model, args, train_dataset=data, callbacks=[MaskingCallback("rigl", density=0.1)]).train()
+
+    Masking begins when training does, with the optimizer that the Trainer makes then. The masks are saved with the
+    optimizer in every checkpoint, so that `resume_from_checkpoint` goes on to the same bits; with
+    `load_best_model_at_end` they are in the end those of the best model. A Trainer clips gradients before the
+    optimizer meets them, and would measure those of inactive weights too: the callback does what `max_grad_norm` says
+    in its place, by the norm of the sub-network. The `grad_norm` in the log remains that of the dense gradient.
+
+    Args:
+        options: those of `Masking`; `total_steps` is the Trainer's unless given.
+
+    Attributes:
+        masking: from the start of training on.
+
+    Raises:
+        UsageError: when training begins: the options do not fit the model, a checkpoint to resume from holds no masks
+            or those of other options, or checkpoints of the best model would be saved without masks.
+    """
+
+    _max_grad_norm = 0.0
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if args.load_best_model_at_end and args.save_only_model:
+            raise UsageError(
+                "the masks are saved with the optimizer: load_best_model_at_end needs save_only_model=False"
+            )
+        # loaded with the rest of the optimizer; a Trainer tells no callback from which folder it resumes
+        saved = kwargs["optimizer"].state.pop(_KEY, None)
+        if saved is None and state.global_step > 0:
+            raise UsageError(
+                "the checkpoint holds no masks: it was saved without MaskingCallback or with save_only_model"
+            )
+        self.begin(kwargs["model"], kwargs["optimizer"], state.max_steps, saved)
+        assert self.masking is not None
+        self.masking.optimizer.register_state_dict_post_hook(self._save)
+
+    def _save(self, optimizer: torch.optim.Optimizer, state_dict: dict[str, Any]) -> None:
+        assert self.masking is not None
+        state_dict["state"][_KEY] = self.masking.state_dict()
+
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self._max_grad_norm = args.max_grad_norm or self._max_grad_norm  # 0 where the last step was interrupted
+        args.max_grad_norm = 0.0
+
+    def on_pre_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        args.max_grad_norm = self._max_grad_norm
+        if args.max_grad_norm > 0:
+            assert self.masking is not None
+            self.masking.clip_grad_norm_(kwargs["model"].parameters(), args.max_grad_norm)
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if args.load_best_model_at_end and state.best_model_checkpoint is not None:
+            path = Path(state.best_model_checkpoint) / OPTIMIZER_NAME
+            saved = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+            assert self.masking is not None
+            self.masking.load_state_dict(saved["state"][_KEY])

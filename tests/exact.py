@@ -1,0 +1,64 @@
+"""What sparse training must leave behind in any loop: exact counts, and zeros outside the masks."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sparselearning import Masking, take_ticket
+
+STEPS, EVERY, UPDATES = 50, 15, 3  # connections move at steps 15, 30 and 45 of 50
+DENSITY = 0.2
+RIGL = {"method": "rigl", "density": DENSITY, "update_frequency": EVERY, "total_steps": STEPS}
+
+
+class Exact:
+    """To be called after every step, while the gradients are still there.
+
+    Args:
+        model: without wrappers; its names are those of the masks.
+        done: steps before the first call.
+    """
+
+    def __init__(self, masking: Masking, model: nn.Module, done: int = 0) -> None:
+        self.masking, self.model, self.steps = masking, model, done
+        self.parameters = dict(model.named_parameters())
+        assert masking.masks.keys() <= self.parameters.keys()
+        self.total = sum(self.parameters[name].numel() for name in masking.masks)
+        self.before = bits(masking.masks)
+
+    def __call__(self) -> None:
+        self.steps += 1
+        masks = self.masking.masks
+        assert (self.masking.step, self.masking.updates) == (self.steps, self.steps // EVERY)
+        assert sum(int(mask.sum()) for mask in masks.values()) == round(DENSITY * self.total)
+        for name, mask in masks.items():
+            weight = self.parameters[name]
+            assert not weight[~mask].any(), name
+            # the optimizer met the gradient while the masks were still the old ones
+            assert weight.grad is None or not weight.grad[~self.before[name]].any(), name
+            for key, state in self.masking.optimizer.state[weight].items():
+                if isinstance(state, Tensor) and state.shape == weight.shape:
+                    assert not state[~mask].any(), (name, key)
+        self.before = bits(masks)
+
+    def end(self) -> dict[str, Tensor]:
+        """All steps are done: connections have moved. Returns the ticket, checked against the model."""
+        assert (self.steps, self.masking.updates) == (STEPS, UPDATES)
+        assert self.masking.grown > 0
+        state = self.model.state_dict()
+        ticket = take_ticket(state, self.masking.masks)
+        for name, tensor in state.items():
+            if name in self.masking.masks:
+                assert torch.equal(ticket[name] != 0, self.masking.masks[name]), name
+            assert torch.allclose(ticket[name], tensor, rtol=0, atol=1e-20), name
+        return ticket
+
+
+def bits(state: Any) -> Any:
+    """A copy that no training changes any more."""
+    if isinstance(state, dict):
+        return {key: bits(value) for key, value in state.items()}
+    if isinstance(state, list | tuple):
+        return [bits(value) for value in state]
+    return state.detach().clone() if isinstance(state, Tensor) else state

@@ -1,0 +1,167 @@
+"""The callback for the Trainer of Hugging Face, on BERT and GPT-2 of a few thousand weights."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from sparselearning import UsageError, take_ticket
+from tests.exact import RIGL, STEPS, UPDATES, Exact, bits
+from tests.tiny import differences
+
+transformers = pytest.importorskip("transformers")
+from transformers import Trainer, TrainerCallback, TrainingArguments  # noqa: E402
+
+from sparselearning.callbacks.transformers import MaskingCallback  # noqa: E402
+
+WORDS, LENGTH = 40, 8
+
+
+def bert() -> nn.Module:
+    size = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = transformers.BertConfig(vocab_size=WORDS, max_position_embeddings=LENGTH, num_labels=3, **size)
+    return transformers.BertForSequenceClassification(config)
+
+
+def gpt2() -> nn.Module:
+    config = transformers.GPT2Config(vocab_size=WORDS, n_positions=LENGTH, n_embd=16, n_layer=2, n_head=2)
+    return transformers.GPT2LMHeadModel(config)
+
+
+MODELS = {"bert": bert, "gpt2": gpt2}
+every_model = pytest.mark.parametrize("name", MODELS)
+
+
+def sentences(name: str, count: int = 64) -> list[dict[str, Tensor]]:
+    words = torch.randint(WORDS, (count, LENGTH), generator=torch.Generator().manual_seed(0))
+    labels = words[:, 0] % 3 if name == "bert" else words
+    return [{"input_ids": w, "labels": label} for w, label in zip(words, labels, strict=True)]
+
+
+class Watch(TrainerCallback):
+    """Checks every step while the gradients are still there."""
+
+    def __init__(self, callback: MaskingCallback) -> None:
+        self.callback = callback
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, model: nn.Module, **kwargs: Any) -> None:
+        assert self.callback.masking is not None
+        self.exact = Exact(self.callback.masking, model)
+
+    def on_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.exact()
+
+
+def make_trainer(name: str, folder: Path, *callbacks: Any, **arguments: Any) -> Trainer:
+    torch.manual_seed(0)
+    settings = {
+        "output_dir": str(folder), "max_steps": STEPS, "per_device_train_batch_size": 4, "learning_rate": 0.01,
+        "gradient_accumulation_steps": 2, "weight_decay": 0.1, "report_to": [], "disable_tqdm": True,
+        "use_cpu": True, "save_steps": 20, "logging_steps": 10, **arguments,
+    }  # fmt: skip
+    data = sentences(name)
+    return Trainer(MODELS[name](), TrainingArguments(**settings), train_dataset=data, eval_dataset=data[:16],
+                   callbacks=list(callbacks))  # fmt: skip
+
+
+@every_model
+def test_fifty_steps_and_three_updates_are_exact(name, tmp_path):
+    callback = MaskingCallback(**RIGL)
+    watch = Watch(callback)
+    trainer = make_trainer(name, tmp_path, callback, watch)
+    trainer.train()
+    ticket = watch.exact.end()
+    trainer.save_model(tmp_path / "final")
+    loaded = type(trainer.model).from_pretrained(tmp_path / "final")
+    assert differences(dict(loaded.state_dict()), dict(trainer.model.state_dict())) == []
+    assert sum(int((ticket[n] != 0).sum()) for n in callback.masking.masks) == callback.masking.nnz
+
+
+def end(trainer: Trainer, callback: MaskingCallback) -> dict[str, Any]:
+    model, optimizer = trainer.model.state_dict(), trainer.optimizer.state_dict()
+    return bits({"model": dict(model), "optimizer": optimizer, "masking": callback.masking.state_dict()})
+
+
+@every_model
+@pytest.mark.parametrize("step", [20, 40])
+def test_a_resumed_training_ends_in_the_same_bits(name, step, tmp_path):
+    whole = MaskingCallback(**RIGL)
+    trainer = make_trainer(name, tmp_path, whole)
+    trainer.train()
+    resumed = MaskingCallback(**RIGL)
+    second = make_trainer(name, tmp_path / "elsewhere", resumed)
+    second.train(resume_from_checkpoint=str(tmp_path / f"checkpoint-{step}"))
+    assert differences(end(trainer, whole), end(second, resumed)) == []
+
+
+class Norm(TrainerCallback):
+    """The norm of the sub-network's gradient as the optimizer met it."""
+
+    def __init__(self) -> None:
+        self.norms: list[float] = []
+
+    def on_optimizer_step(self, args: Any, state: Any, control: Any, model: nn.Module, **kwargs: Any) -> None:
+        gradients = [p.grad.flatten() for p in model.parameters() if p.grad is not None]
+        self.norms.append(float(torch.cat(gradients).norm()))
+
+
+@every_model
+def test_clipping_is_by_the_norm_of_the_sub_network(name, tmp_path):
+    norm = Norm()
+    trainer = make_trainer(name, tmp_path, MaskingCallback(**RIGL), norm, max_grad_norm=1e-2)
+    trainer.train()
+    assert norm.norms == pytest.approx([1e-2] * STEPS, rel=1e-4)
+    assert trainer.args.max_grad_norm == 1e-2
+
+
+def test_steps_of_the_trainer_are_those_of_the_masks(tmp_path):
+    callback = MaskingCallback("set", 0.2, update_frequency=10)
+    make_trainer("bert", tmp_path, callback).train()
+    assert (callback.masking.total_steps, callback.masking.step, callback.masking.updates) == (STEPS, STEPS, 4)
+
+
+def test_a_second_training_goes_on_with_the_masks(tmp_path):
+    callback = MaskingCallback("set", 0.2, update_frequency=20)
+    trainer = make_trainer("bert", tmp_path, callback)
+    trainer.train()
+    masks = bits(callback.masking.masks)
+    start = Start()
+    trainer.add_callback(start)
+    trainer.train()
+    assert differences(start.masks, masks) == []
+    assert (callback.masking.step, callback.masking.updates) == (2 * STEPS, 2 * 2)
+
+
+class Start(TrainerCallback):
+    """The masks with which a training begins; it comes after the callback that makes them."""
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, optimizer: Any, **kwargs: Any) -> None:
+        self.masks = bits(optimizer.state_dict()["state"]["masking"]["masks"])
+
+
+def test_the_best_model_comes_with_its_masks(tmp_path):
+    """The largest loss is taken for the best, so that it is not the last."""
+    callback = MaskingCallback(**RIGL)
+    trainer = make_trainer("gpt2", tmp_path, callback, load_best_model_at_end=True, save_steps=10, eval_steps=10,
+                           eval_strategy="steps", metric_for_best_model="loss", greater_is_better=True)  # fmt: skip
+    trainer.train()
+    best = Path(trainer.state.best_model_checkpoint)
+    saved = torch.load(best / "optimizer.pt", weights_only=True)["state"]["masking"]
+    assert saved["updates"] < UPDATES
+    assert differences(callback.masking.masks, saved["masks"]) == []
+    take_ticket(trainer.model.state_dict(), callback.masking.masks)
+
+
+def test_what_cannot_be_resumed_is_refused_in_one_line(tmp_path):
+    make_trainer("bert", tmp_path / "dense", max_steps=20).train()
+    with pytest.raises(UsageError, match="holds no masks"):
+        make_trainer("bert", tmp_path, MaskingCallback(**RIGL)).train(str(tmp_path / "dense/checkpoint-20"))
+    make_trainer("bert", tmp_path / "sparse", MaskingCallback(**RIGL), max_steps=20).train()
+    with pytest.raises(UsageError, match="saved masks"):
+        other = MaskingCallback(**RIGL | {"density": 0.1})
+        make_trainer("bert", tmp_path, other).train(str(tmp_path / "sparse/checkpoint-20"))
+    with pytest.raises(UsageError, match="save_only_model=False"):
+        make_trainer("bert", tmp_path, MaskingCallback(**RIGL), load_best_model_at_end=True, save_only_model=True,
+                     eval_strategy="steps", eval_steps=20).train()  # fmt: skip

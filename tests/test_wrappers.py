@@ -1,0 +1,90 @@
+"""Masks have the plain names of the model, whatever it and its optimizer are wrapped in."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.parallel import DistributedDataParallel
+
+from sparselearning import Masking
+from tests.exact import RIGL, STEPS, Exact
+from tests.tiny import Tiny, differences
+
+Wrapped = tuple[nn.Module, Any, Callable[[Tensor], Any]]  # and what computes the gradients of a loss
+Wrap = Callable[[nn.Module, torch.optim.Optimizer], Wrapped]
+
+
+def module(*wrappers: Callable[[nn.Module], nn.Module]) -> Wrap:
+    def wrap(model: nn.Module, optimizer: torch.optim.Optimizer) -> Wrapped:
+        for wrapper in wrappers:
+            model = wrapper(model)
+        return model, optimizer, Tensor.backward
+
+    return wrap
+
+
+def fabric(*wrappers: Callable[[nn.Module], nn.Module], **options: Any) -> Wrap:
+    def wrap(model: nn.Module, optimizer: torch.optim.Optimizer) -> Wrapped:
+        fabric = pytest.importorskip("lightning.fabric").Fabric(accelerator="cpu", devices=1, **options)
+        fabric.launch()
+        return *fabric.setup(module(*wrappers)(model, optimizer)[0], optimizer), fabric.backward
+
+    return wrap
+
+
+def compiled(model: nn.Module) -> nn.Module:
+    return torch.compile(model, backend="eager")
+
+
+WRAPPERS: dict[str, Wrap] = {
+    "nothing": module(),
+    "data parallel": module(nn.DataParallel),
+    "compiled": module(compiled),
+    "ddp": module(DistributedDataParallel),
+    "ddp, compiled": module(DistributedDataParallel, compiled),
+    "compiled, ddp": module(compiled, DistributedDataParallel),
+    "fabric": fabric(),
+    "fabric, bf16": fabric(precision="bf16-mixed"),
+    "fabric, compiled": fabric(compiled),
+    "fabric, ddp": fabric(strategy="ddp"),
+}
+
+
+@contextlib.contextmanager
+def process_group() -> Iterator[None]:
+    """Of this process alone."""
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    try:
+        yield
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def train(wrap: Wrap) -> tuple[nn.Module, Exact]:
+    torch.manual_seed(0)
+    model = Tiny(10, dropout=0)
+    wrapped, optimizer, backward = wrap(model, torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9))
+    exact = Exact(Masking(wrapped, optimizer, **RIGL), model)
+    for step in range(STEPS):
+        rng = torch.Generator().manual_seed(step)
+        images, labels = torch.randn(4, 3, 32, 32, generator=rng), torch.randint(10, (4,), generator=rng)
+        backward(F.cross_entropy(wrapped(images), labels))
+        optimizer.step()
+        exact()
+        optimizer.zero_grad()
+    return model, exact
+
+
+@pytest.mark.parametrize("name", WRAPPERS)
+def test_wrapped_training_is_plain_training_under_plain_names(name: str) -> None:
+    plain, exact = train(WRAPPERS["nothing"])
+    with process_group() if "ddp" in name else contextlib.nullcontext():
+        model, wrapped = train(WRAPPERS[name])
+    assert list(wrapped.masking.masks) == list(exact.masking.masks)
+    wrapped.end()
+    if "bf16" not in name:
+        assert differences(dict(model.state_dict()), dict(plain.state_dict())) == []
