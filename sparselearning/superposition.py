@@ -15,6 +15,7 @@ from sparselearning.layers import clear_, count_outside, memory
 from sparselearning.selection import k_largest_overall
 
 Ticket = dict[str, Tensor]
+PRUNINGS = ("every", "last")  # after which averaging
 _SETTINGS = ("names", "count", "method", "beta", "prune")
 
 
@@ -80,7 +81,7 @@ class Superposition:
         self, names: Collection[str], count: int, method: str = "cia", beta: float = 0.8, prune: str = "every"
     ) -> None:
         choose("superpose", method, AVERAGES)
-        choose("prune_average", prune, ("every", "last"))
+        choose("prune_average", prune, PRUNINGS)
         if not 0 <= beta < 1:
             raise UsageError(f"cima_beta {beta:g} is not in [0, 1): it is the weight of the tickets before the newest")
         self.names, self.count, self.method, self.beta, self.prune = list(names), count, method, beta, prune

@@ -14,9 +14,10 @@ INTERFACE = """
     data data-dir label-column limit-train limit-test model epochs batch-size lr momentum weight-decay seed
     sparse method density init-density sparse-init update-frequency prune-rate prune-rate-decay growth
     sup-tickets cycle-epochs ticket-fraction num-tickets explore-rate lr-low lr-high superpose cima-beta bn save-tickets
+    prune-average
     edst exploration-epochs refine-epochs global-explore-rate snapshot fge ensemble
     cycle-lr explore-drop explore-growth rewind save-early fine-tune-epochs fine-tune-lr distill temperature width
-    mixed-precision gradient-accumulation-steps compile config output-dir overwrite resume dry-run
+    mixed-precision gradient-accumulation-steps compile deterministic config output-dir overwrite resume dry-run
 """
 CHOICES = {
     "method": "static snip set rigl granet gmp snfs dsr pf",
@@ -25,6 +26,7 @@ CHOICES = {
     "growth": "gradient random momentum",
     "superpose": "cia caa cima",
     "bn": "average recompute",
+    "prune-average": "every last",
     "cycle-lr": "triangle fge swa",
     "mixed-precision": "no bf16 fp16",
 }
@@ -97,7 +99,7 @@ def test_sparse_options_need_sparse(words, refused):
     "words",
     ["--cycle-epochs 4", "--ticket-fraction 0.2", "--num-tickets 2", "--explore-rate 0.3", "--lr-low 0.002",
      "--lr-high 0.02", "--superpose caa", "--bn recompute", "--include-normal", "--save-tickets", "--cycle-lr swa",
-     "--explore-drop largest", "--explore-growth random none"],
+     "--explore-drop largest", "--explore-growth random none", "--prune-average last"],
 )  # fmt: skip
 def test_ticket_options_need_sup_tickets(words, refused):
     option = words.split()[0]

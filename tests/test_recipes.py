@@ -13,6 +13,7 @@ BOTH: dict[str, Any] = {
     "temperature": 1.0, "sparse": False, "method": "rigl", "density": 0.05, "sparse_init": None, "growth": None,
     "prune_rate": 0.5, "init_density": None, "update_frequency": None, "explore_rate": 0.5, "cycle_lr": "triangle",
     "superpose": "cia", "cima_beta": 0.8, "bn": "average", "include_normal": False, "global_explore_rate": 0.8,
+    "prune_average": "every",
     "fine_tune_epochs": None, "fine_tune_lr": 0.001, "num_tickets": None,
 }  # fmt: skip
 PAPERS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {

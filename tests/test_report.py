@@ -230,6 +230,18 @@ def test_tickets_superposed_in_another_way_are_a_row_of_their_own(tmp_path, tabl
     assert cia["ticket 1"] == cima["ticket 1"] == "91.50 ± 0.71" and cima["cima_beta"] == "0.9"
 
 
+def test_older_runs_and_superpositions_averaged_without_pruning_between(tmp_path, table):
+    """They do not say so; their rows are those of `--prune-average last`."""
+    again = {"superpose": "cia", "cima_beta": None, "bn": "recompute", "greedy": False, "superposed": metrics(91.0)}
+    for seed, options in enumerate(({}, {"prune_average": "last"}, {"prune_average": "every"})):
+        folder = write(tmp_path / str(seed), sup_tickets(seed, 94.0), bn="average", **options) / "superpositions"
+        folder.mkdir()
+        (folder / "bn.json").write_text(json.dumps({**again, **options}))
+    rows = [(row["prune_average"], row["bn"], row["seeds"]) for row in table(tmp_path)]
+    assert sorted(rows) == [("every", "average", "1"), ("every", "recompute", "1"), ("last", "average", "2"),
+                            ("last", "recompute", "2")]  # fmt: skip
+
+
 def test_significance(tmp_path, capsys):
     for seed in range(15):
         own = 1000 + seed

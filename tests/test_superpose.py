@@ -194,7 +194,7 @@ def test_the_header_says_what_the_tickets_share_and_how_they_were_superposed(fin
         "epochs": "7", "density": "0.3", "exempt": "", "limit_train": "240", "valid_fraction": "0.0",
         "image_size": "32", "mean": "0.3054 0.3054 0.3054", "std": "0.3237 0.3237 0.3237", "flip": "none",
         "superpose": "cima", "cima_beta": "0.8", "bn": "average", "greedy": "False",
-        "tickets": " ".join(map(str, run.tickets)),
+        "prune_average": "every", "tickets": " ".join(map(str, run.tickets)),
     }  # fmt: skip
     mixed = superpose("--tickets", run.ticket, finished("other").ticket).header
     assert (mixed["model"], mixed["limit_train"], mixed["superpose"]) == ("small", "240", "cia")
@@ -325,6 +325,7 @@ def test_a_greedy_soup_leaves_out_what_makes_it_worse_on_validation_images(bn, f
     kept = [row for row in order if row["kept"]]
     assert 0 < len(kept) < 4 and order[0]["kept"] and {run.tickets[0].parent} >= {Path(r["file"]).parent for r in kept}
     assert new.header["tickets"].split() == [row["file"] for row in kept]
+    assert new.header["prune_average"] == "last"
     best = 0.0
     for row in order:
         assert row["kept"] == (row["soup_accuracy"] >= best)

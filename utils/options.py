@@ -9,7 +9,7 @@ from typing import Any
 from sparselearning.distributions import DISTRIBUTIONS
 from sparselearning.methods import GROWTH, METHODS
 from sparselearning.phases import CYCLES
-from sparselearning.superposition import AVERAGES
+from sparselearning.superposition import AVERAGES, PRUNINGS
 from utils.recipes import FLIPS
 
 PRECISIONS = ("no", "bf16", "fp16")
@@ -21,7 +21,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
                      "rewind", "fine_tune_epochs", "fine_tune_lr"), ("sparse",)),
     **dict.fromkeys(("cycle_epochs", "ticket_fraction", "lr_low", "lr_high"), ("sup_tickets", "fge")),
     **dict.fromkeys(("explore_rate", "explore_drop", "explore_growth", "cycle_lr", "superpose", "cima_beta", "bn",
-                     "include_normal"), ("sup_tickets",)),
+                     "include_normal", "prune_average"), ("sup_tickets",)),
     **dict.fromkeys(("exploration_epochs", "refine_epochs", "global_explore_rate"), ("edst",)),
     **dict.fromkeys(("num_tickets", "save_tickets"), SWITCHES),
     "temperature": ("distill",),
@@ -162,10 +162,12 @@ GROUPS: tuple[tuple[str, str | None, dict[str, dict[str, Any]]], ...] = (
         "lr_high": {"type": float, "metavar": "LR", "help": "learning rate in the middle of a cycle"},
         "superpose": {"choices": list(AVERAGES), "help": "averaging: connection independent, aware, or moving"},
         "cima_beta": {"type": float, "metavar": "B", "help": "cima: weight of the tickets before the newest"},
+        "prune_average": {"choices": list(PRUNINGS), "help": "back to the density: after every averaging, and the next "
+                          "goes on from there, as in the papers; or only the last, of the plain mean"},
         "bn": {"choices": ["average", "recompute"], "help": "batch-norm statistics of the superposed ticket: mean and "
                "variance averaged, or one more pass over the training data, as in SWA"},
-        "include_normal": {**_SWITCH, "help": "average the model at the end of the normal phase in, as the released "
-                           "code does"},
+        "include_normal": {**_SWITCH, "help": "average the model at the end of the normal phase in too, as the "
+                           "released code does"},
         "save_tickets": {**_SWITCH, "help": "keep each ticket as tickets/ticket-N.safetensors, and evaluate their "
                          "ensemble"},
     }),
@@ -227,7 +229,7 @@ COMMON: dict[str, Any] = {
     "rewind": None, "fine_tune_epochs": None, "fine_tune_lr": 0.001, "width": 1.0, "distill": (), "temperature": 1.0,
     "sup_tickets": False, "ticket_fraction": None, "num_tickets": None, "explore_rate": 0.5,
     "explore_drop": (), "explore_growth": (), "cycle_lr": "triangle", "superpose": "cia",
-    "cima_beta": 0.8, "bn": "average", "include_normal": False, "save_tickets": False,
+    "cima_beta": 0.8, "prune_average": "every", "bn": "average", "include_normal": False, "save_tickets": False,
     "edst": False, "global_explore_rate": 0.8, "snapshot": False, "fge": False, "ensemble": None,
     "seed": 0, "mixed_precision": None, "gradient_accumulation_steps": 1, "compile": False,
     "deterministic": False,

@@ -21,6 +21,7 @@ ABOUT = {"data": str, "model": str, "density": float, "epochs": int, "method": s
 SHARED = {"seed", "sparse", "save_tickets", "deterministic", *FREE} - {"batch_size", "gradient_accumulation_steps"}
 REGIMES = ("edst", "snapshot", "fge", "rewind", "distill", "ensemble")  # options that the title tells
 NORMAL, PLAIN = "normal phase", "plain run"
+OLDER = {"prune_average": "last"}  # what they did that do not say
 DIVERSITY = {"disagreement": "disagreement", "KL": "kl"}
 
 
@@ -140,10 +141,11 @@ def read_groups(summaries: Iterable[Path], counting: Counting = "plain") -> list
 def _read(path: Path) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """The summary and the options of a run, and of each of its superpositions/*.json as if it had been the run's."""
     summary, options = read_run(path)
+    options = {**OLDER, **options} if options else {}
     yield summary, options
     for other in sorted(path.parent.glob("superpositions/*.json")):
-        again = read_json(other)
-        changes = {name: again[name] for name in ("superpose", "cima_beta", "bn", "greedy")}
+        again = {**OLDER, **read_json(other)}
+        changes = {name: again[name] for name in ("superpose", "cima_beta", "prune_average", "bn", "greedy")}
         yield {**summary, "test": {**summary["test"], "superposed": again["superposed"]}}, {**options, **changes}
 
 

@@ -65,7 +65,8 @@ class Run:
         target = self.masking.target if self.masking else 0
         self.superposition: Superposition | None = None
         if args.sup_tickets:
-            self.superposition = Superposition(self.masks, target, args.superpose, args.cima_beta)
+            how = args.superpose, args.cima_beta, args.prune_average
+            self.superposition = Superposition(self.masks, target, *how)
         if args.compile:
             self.model.compile()
         self.wrapped, self.optimizer = accelerator.prepare(self.model, optimizer)

@@ -23,7 +23,7 @@ from accelerate import Accelerator
 from tqdm import tqdm
 
 from sparselearning import Superposition, UsageError, take_ticket
-from sparselearning.superposition import AVERAGES, Ticket
+from sparselearning.superposition import AVERAGES, PRUNINGS, Ticket
 from utils.data import ImageSet, load_cifar
 from utils.errors import one_line_errors
 from utils.evaluate import connections, device, network, predict, table, ticket_parser, write_numbers
@@ -119,8 +119,7 @@ def superpose(args: argparse.Namespace) -> dict[str, Any]:
         judged = bench.judge(ticket) if bench else {}
         return {"file": file, **connections(ticket[name] for name in tickets.names), **judged}
 
-    prune = "last" if args.greedy else "every"  # a soup is the plain mean of its ingredients
-    soup = Superposition(tickets.names, tickets.count, args.superpose, args.cima_beta, prune)
+    soup = Superposition(tickets.names, tickets.count, args.superpose, args.cima_beta, args.prune_average)
     rows = []
     for path in tqdm(tickets.paths, "tickets", leave=False, disable=None):
         ticket = tickets.read(path)
@@ -139,6 +138,7 @@ def superpose(args: argparse.Namespace) -> dict[str, Any]:
         "exempt": tickets.exempt,
         "superpose": args.superpose,
         "cima_beta": args.cima_beta if args.superpose == "cima" else None,
+        "prune_average": args.prune_average,
         "bn": args.bn,
         "greedy": args.greedy,
     }
@@ -194,6 +194,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     add("--density", type=float, metavar="D", help="fraction of maskable weights that is kept (the tickets')")
     add("--superpose", choices=list(AVERAGES), default="cia", help="averaging (cia)")
     add("--cima-beta", type=float, metavar="B", help="cima: weight of the tickets before the newest (0.8)")
+    add("--prune-average", choices=list(PRUNINGS), help="back to the density: after every averaging, and the next goes "
+        "on from there; or only the last, of the plain mean (every; last with --greedy)")  # fmt: skip
     add("--greedy", action="store_true", help="only tickets that leave it as accurate on validation images, best first")
     add("--bn", choices=["average", "recompute"], default="average", help="batch-norm statistics: averaged (default), "
         "or one pass over the training images")  # fmt: skip
@@ -207,6 +209,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     check(args)
     args.cima_beta = CIFAR["cima_beta"] if args.cima_beta is None else args.cima_beta
+    args.prune_average = args.prune_average or ("last" if args.greedy else CIFAR["prune_average"])
     summary = superpose(args)
     report(summary)
     write_numbers(args.json, summary)
