@@ -185,6 +185,7 @@ class Connections:
             clear_(weight, survivors)
             clear_state_(self.optimizer, weight, survivors)
         self.topology = Topology(self.masks, topology.active)
+        self._gradients = {}
         self._watch.note()
 
     # ---- state -----------------------------------------------------------------------------------------------------

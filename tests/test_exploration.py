@@ -225,6 +225,57 @@ def test_dsr_shares_out_by_what_is_left_and_every_layer_keeps_its_largest() -> N
     check_sparse(masking, 90)
 
 
+@pytest.mark.parametrize("density", [0.2, 0.45])
+def test_dsr_grows_nothing_that_it_has_just_dropped(density: float) -> None:
+    model = random_layers()
+    masking = Masking(model, sgd(model), "dsr", density)
+    masking.threshold = 0.7
+    before = {name: mask.clone() for name, mask in masking.masks.items()}
+    magnitudes = {name: weight.detach().abs() for name, weight in masking.weights.items()}
+    masking.update_topology(0.08, "random")
+    largest = {name: (magnitudes[name] * before[name]).max() for name in before}  # stays in any case
+    small = {n: before[n] & (magnitudes[n] < 0.7) & (magnitudes[n] < largest[n]) for n in before}
+    assert sum(int(mask.sum()) for mask in small.values()) > 10
+    assert all(not (masking.masks[name] & small[name]).any() for name in before)
+    check_sparse(masking, masking.target)
+
+
+def test_dsr_regrows_what_it_dropped_where_there_is_no_other_place() -> None:
+    layer = row([0.0] * 20, [0.0] * 20)
+    masking = Masking(layer, sgd(layer), "dsr", 0.8)
+    set_masks(masking, [1] * 16 + [0] * 4)
+    layer.weight.data[0, :16] = torch.arange(16, 0, -1)
+    masking.threshold = 8.5  # eight go, four places were free
+    masking.update_topology(0.5, "random")
+    assert masking.dropped == masking.grown == 8
+    check_sparse(masking, 16)
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.5])
+def test_an_exploration_with_dsr_exchanges_the_part_that_it_is_told_to(rate: float) -> None:
+    """The smallest of all layers together; its threshold, and with it the next update, stays what it was."""
+    model = random_layers()
+    masking = Masking(model, sgd(model), "dsr", 0.3)
+    threshold, count = masking.threshold, math.ceil(rate * masking.target)
+    magnitudes = torch.cat([w.detach().abs()[masking.masks[n]] for n, w in masking.weights.items()])
+    least = magnitudes.sort().values[count - 1]
+    kept = {name: masking.masks[name] & (w.detach().abs() > least) for name, w in masking.weights.items()}
+    masking.explore(rate)
+    for weight in model.parameters():
+        weight.grad = torch.zeros_like(weight)
+    masking.optimizer.step()
+    assert (masking.dropped, masking.grown, masking.threshold) == (count, count, threshold)
+    assert all((masking.masks[name] | ~mask).all() for name, mask in kept.items())
+    check_sparse(masking, masking.target)
+
+
+def test_methods_have_a_rate_of_their_own() -> None:
+    model = random_layers()
+    assert Masking(model, sgd(model), "dsr", 0.3).prune_rate == 0.08
+    assert Masking(model, sgd(model), "set", 0.3).prune_rate == 0.5
+    assert Masking(model, sgd(model), "dsr", 0.3, prune_rate=0.2).prune_rate == 0.2
+
+
 def test_dsr_grows_anywhere_and_not_by_gradient() -> None:
     masks = []
     for seed, gradient in ((0, 1.0), (0, math.nan), (1, 1.0)):

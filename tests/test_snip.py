@@ -108,6 +108,19 @@ class WithUnused(nn.Module):
         return self.weak(x.flatten(1)) + self.strong(x.flatten(1))
 
 
+@pytest.mark.parametrize("density", [0.02, 0.3])
+def test_layer_by_layer_every_layer_keeps_its_own_largest_scores(density: float) -> None:
+    model = network()
+    scores = connection_sensitivity(model, list(maskable_weights(model)), batches())
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    masking = Masking(model, optimizer, "snip", density, sparse_init="snip-layerwise", snip_batches=batches())
+    for name, mask in masking.masks.items():
+        count, size = int(mask.sum()), mask.numel()
+        assert abs(count - density * size) <= 1
+        assert scores[name][mask].min() >= scores[name][~mask].max()
+    assert masking.nnz == masking.target == round(density * masking.total)
+
+
 def test_no_layer_is_emptied() -> None:
     masking = snip(WithUnused(), 0.02)
     assert masking.active == {"unused.weight": 1, "weak.weight": 1, "strong.weight": round(0.02 * 2180) - 2}

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from sparselearning.distributions import DISTRIBUTIONS
+from sparselearning.initialization import SCORED
 from sparselearning.methods import GROWTH, METHODS
 from sparselearning.phases import CYCLES
 from sparselearning.superposition import AVERAGES, PRUNINGS
@@ -127,12 +128,14 @@ GROUPS: tuple[tuple[str, str | None, dict[str, dict[str, Any]]], ...] = (
         "method": {"choices": list(METHODS), "help": "how connections are chosen and moved"},
         "density": {"type": float, "metavar": "D", "help": "fraction of convolution and linear weights that is kept"},
         "init_density": {"type": float, "metavar": "D", "help": "granet: the density it starts from"},
-        "sparse_init": {"choices": [*DISTRIBUTIONS, "snip"], "help": "which connections exist at first (the method's: "
-                        "erk, uniform for snfs and dsr, or snip)"},
+        "sparse_init": {"choices": [*DISTRIBUTIONS, *SCORED], "help": "which connections exist at first: at random, "
+                        "or by SNIP's scores, of all layers together or of each (the method's: erk; uniform for snfs "
+                        "and dsr; snip)"},
         "update_frequency": {"type": int, "metavar": "STEPS", "help": "optimizer steps between topology updates, ΔT "
                              "(--update-limit, or a twentieth of the normal phase where that is less)"},
         "update_limit": {"type": int, "metavar": "STEPS", "help": "the longest ΔT without --update-frequency"},
-        "prune_rate": {"type": float, "metavar": "P", "help": "part of a layer's connections exchanged per update, p"},
+        "prune_rate": {"type": float, "metavar": "P", "help": "part of a layer's connections exchanged per update, p "
+                       "(0.5; dsr 0.08)"},
         "prune_rate_decay": {"choices": ["constant", "cosine", "linear"], "help": "how p falls over a phase"},
         "growth": {"choices": [*GROWTH, "none"], "help": "score by which connections grow (the method's; static, snip, "
                    "gmp and pf grow only at the start of a cycle: by gradient, or none)"},
@@ -225,7 +228,7 @@ COMMON: dict[str, Any] = {
     "momentum": 0.9, "lr": 0.1, "lr_parts": "normal", "warmup": 0.0, "scale_lr": False, "clip_grad_norm": None,
     "norm_weight_decay": None, "label_smoothing": 0.0,
     "sparse": False, "method": "rigl", "density": 0.05, "init_density": None, "sparse_init": None,
-    "update_frequency": None, "update_limit": 1000, "prune_rate": 0.5, "growth": None, "exempt": (),
+    "update_frequency": None, "update_limit": 1000, "prune_rate": None, "growth": None, "exempt": (),
     "rewind": None, "fine_tune_epochs": None, "fine_tune_lr": 0.001, "width": 1.0, "distill": (), "temperature": 1.0,
     "sup_tickets": False, "ticket_fraction": None, "num_tickets": None, "explore_rate": 0.5,
     "explore_drop": (), "explore_growth": (), "cycle_lr": "triangle", "superpose": "cia",
