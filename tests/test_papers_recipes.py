@@ -6,6 +6,7 @@ import pytest
 
 from utils.arguments import parse
 from utils.options import CIFAR, IMAGENET
+from utils.plans import make_plan
 
 BOTH: dict[str, Any] = {
     "lr": 0.1, "momentum": 0.9, "batch_size": 128, "gradient_accumulation_steps": 1, "clip_grad_norm": None,
@@ -52,3 +53,26 @@ def test_other_phases_change_what_their_papers_change(words: str, changes: dict[
     switches = {word.strip("-"): True for word in words.split()}
     changed = {name: value for name, value in args.items() if value != plain[name]}
     assert changed == switches | changes | {"save_tickets": True}
+
+
+REGIMES = ("", "--sparse --sup-tickets", "--sparse --edst", "--snapshot", "--fge", "--sparse --method pf",
+           "--sparse --sup-tickets --cycle-lr fge", "--sparse --sup-tickets --cycle-lr swa")  # fmt: skip
+
+
+@pytest.mark.parametrize("words", REGIMES)
+def test_scale_lr_scales_every_rate_of_every_regime(words: str) -> None:
+    """Batches of 512 images instead of the recipe's 128: four times as large, in all phases."""
+    plain, scaled = (make_plan(parse(CIFAR, "", [*words.split(), *more]), 10, 512) for more in ((), ("--scale-lr",)))
+    for phase, larger in zip(plain, scaled, strict=True):
+        steps = range(phase.end - phase.start)
+        assert [larger.lr(step) for step in steps] == pytest.approx([4 * phase.lr(step) for step in steps])
+
+
+@pytest.mark.parametrize(
+    ("words", "epochs"),
+    [("--epochs 500", (250, 250)), ("--epochs 7", (4, 3)), ("--epochs 7 --fine-tune-epochs 2", (5, 2))],
+)
+def test_fine_tuning_is_as_long_as_asked_for_or_half_of_the_run(words: str, epochs: tuple[int, int]) -> None:
+    before, after = make_plan(parse(CIFAR, "", f"--sparse --method pf --fine-tune-lr 0.003 {words}".split()), 10, 128)
+    assert ((before.end - before.start) // 10, (after.end - after.start) // 10) == epochs
+    assert {after.lr(step) for step in range(after.end - after.start)} == {0.003}
