@@ -58,6 +58,19 @@ def test_a_run_superposes_as_it_is_told(name: str, runs: dict[str, Path]) -> Non
     assert any((expected[layer] != 0).ne(other[layer] != 0).any() for layer in LAYERS)  # it makes a difference
 
 
+def test_with_the_model_of_the_normal_phase_it_is_the_released_codes_running_mean(tmp_path: Path) -> None:
+    """There prev·(1 − f) + cur·f with f = 1/(t + 1), pruned each time; the first prev is that model."""
+    assert main(tmp_path, *RUN, "--include-normal")[0] == 0
+    count = json.loads((tmp_path / "summary.json").read_text())["nnz"]
+    released = {name: load_file(tmp_path / "tickets/normal.safetensors")[name].double() for name in LAYERS}
+    for t, path in enumerate(tickets_of(tmp_path), 1):
+        f, ticket = 1 / (t + 1), load_file(path)
+        released = pruned({name: released[name] * (1 - f) + ticket[name].double() * f for name in LAYERS}, count)
+    found = load_file(tmp_path / "ticket.safetensors")
+    for layer in LAYERS:
+        torch.testing.assert_close(found[layer].double(), released[layer], rtol=1e-5, atol=1e-9)
+
+
 def test_training_goes_on_from_the_ticket_whichever_is_chosen(runs: dict[str, Path]) -> None:
     for one, other in zip(*(tickets_of(run) for run in runs.values()), strict=True):
         assert all(torch.equal(tensor, load_file(other)[name]) for name, tensor in load_file(one).items())
