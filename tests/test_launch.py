@@ -53,7 +53,7 @@ def test_every_row_is_a_run_of_its_own(script, scale):
     *rows, report = lines
     assert report[:3] == ["python", "-m", "utils.report"]
     runs = trained(rows)
-    epochs = int(scale[1]) if scale else 100 if "image_size" in runs[0] else 250
+    epochs = int(scale[1]) if scale else 100 if rows[0][1] == "main_imagenet.py" else 250
     dense = epochs * 3 // 2 if script == "free_table3_resnet50_imagenet.sh" else epochs
     assert report[report.index("--dense-epochs") + 1] == str(dense)
     assert len(runs) >= 1 and all(row[1] in RECIPES or row[2] == "utils.superpose" for row in rows)
@@ -136,6 +136,20 @@ def test_samples_that_are_compared_and_students_and_teachers_share_no_seed():
 def test_tickets_of_high_variance_exchange_as_much_as_it_takes():
     runs = trained(commands("sup_table11_high_variance.sh", "--seeds", "0"))
     assert [(args.explore_rate, bool(args.explore_drop)) for args in runs] == 2 * [(0.5, False), (0.9, True)]
+
+
+def test_table_3_has_the_rows_whose_flops_it_prints():
+    runs = [args for args in trained(commands("sup_table03_resnet50_imagenet.sh", "--seeds", "0")) if args.sparse]
+    rows = [(args.method, args.sparse_init, list(args.exempt), args.prune_rate) for args in runs if args.density == 0.1]
+    stem = ["conv1.weight"]
+    for row in [
+        ("snip", None, [], 0.5),
+        ("snip", "snip-layerwise", stem, 0.5),
+        ("set", "uniform", stem, 0.5),
+        ("dsr", None, [*stem, "layer*downsample*"], 0.08),
+        ("snfs", "erk", [], 0.5),
+    ]:
+        assert rows.count(row) == 1
 
 
 def test_table_15_has_its_dense_networks():

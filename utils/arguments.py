@@ -44,6 +44,8 @@ def parse(recipe: Mapping[str, Any], description: str, argv: Sequence[str] | Non
         if args.num_tickets is not None and "ticket_fraction" not in given:
             args.ticket_fraction = None  # the number goes before the recipe's fraction
         check(args, given)
+        if args.prune_rate is None:
+            args.prune_rate = METHODS[args.method].prune_rate
         if args.edst:
             set_edst_epochs(args, given)
     except UsageError as error:

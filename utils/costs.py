@@ -9,7 +9,7 @@ from torch import nn
 from sparselearning.flops import Counting, StepKind, forward_flops, layer_costs, step_flops
 from sparselearning.layers import unwrap
 from sparselearning.masking import Masking
-from utils.options import CIFAR, IMAGENET
+from utils.options import recipe_of
 from utils.plans import one_training
 
 COUNTINGS: dict[Counting, str] = {"plain": "", "rigl": "_rigl"}  # and how names in summary.json end
@@ -115,5 +115,5 @@ def trained_epochs(summary: Mapping[str, Any], options: Mapping[str, Any], count
     flops, end = summary["flops"], COUNTINGS[counting]
     if "train" in flops:
         return flops["train" + end] / flops["dense_epoch" + end]
-    recipe = IMAGENET if "image_size" in options else CIFAR
-    return flops["train_ratio"] * one_training(Namespace(**{**recipe, **options, "epochs": summary["epochs"]}))
+    args = Namespace(**{**recipe_of(options), **options, "epochs": summary["epochs"]})
+    return flops["train_ratio"] * one_training(args)

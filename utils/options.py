@@ -3,7 +3,7 @@
 import argparse
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from sparselearning.distributions import DISTRIBUTIONS
@@ -260,3 +260,8 @@ REGIMES: dict[str, dict[str, Any]] = {
     "snapshot": {"epochs": 200, "num_tickets": 12, "save_tickets": True},
     "fge": {"epochs": 200, "cycle_epochs": 4, "num_tickets": 5, "lr_low": 5e-4, "lr_high": 0.05, "save_tickets": True},
 }
+
+
+def recipe_of(options: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The recipe that the recorded options of a run are changes of."""
+    return IMAGENET if "eval_only" in options else CIFAR

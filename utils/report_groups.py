@@ -13,7 +13,7 @@ from utils.arguments import shown
 from utils.checkpoints import FREE
 from utils.costs import COUNTINGS, trained_epochs
 from utils.files import read_json
-from utils.options import CIFAR, IMAGENET
+from utils.options import recipe_of
 from utils.output import BROKEN, broken, read_run
 
 ABOUT = {"data": str, "model": str, "density": float, "epochs": int, "method": str, "sup_tickets": bool}
@@ -152,7 +152,7 @@ def _read(path: Path) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
 def _about(summary: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
     """ABOUT, then the options in the order of their names; those that a run does not tell are as by default."""
     about = {name: kind(summary[name]) for name, kind in ABOUT.items()}
-    told = {**(IMAGENET if "image_size" in options else CIFAR), **options} if options else {}
+    told = {**recipe_of(options), **options} if options else {}
     told |= {"rewind": bool(told.get("rewind")), "distill": len(told.get("distill") or ()) or None}  # no seed's paths
     told = {name: list(value) if isinstance(value, tuple) else value for name, value in sorted(told.items())}
     if told.get("superpose") != "cima":
