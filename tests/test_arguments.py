@@ -45,7 +45,7 @@ def test_defaults_are_the_papers_recipe():
     expected = {
         "data": "cifar10", "model": "vgg16", "epochs": 250, "batch_size": 128, "lr": 0.1, "lr_drops": (0.5, 0.75),
         "momentum": 0.9, "weight_decay": 5e-4, "seed": 0, "sparse": False, "method": "rigl", "density": 0.05,
-        "prune_rate": None, "prune_rate_decay": "constant", "sup_tickets": False, "cycle_epochs": 8, "lr_low": 0.001,
+        "prune_rate": 0.5, "prune_rate_decay": "constant", "sup_tickets": False, "cycle_epochs": 8, "lr_low": 0.001,
         "lr_high": 0.005, "explore_rate": 0.5, "superpose": "cia", "cima_beta": 0.8, "bn": "average",
     }  # fmt: skip
     assert {name: args[name] for name in expected} == expected
