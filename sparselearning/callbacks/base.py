@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import nn
 
+from sparselearning.layers import unwrap
 from sparselearning.masking import Masking
 
 
@@ -31,9 +32,9 @@ class SparseTraining:
         before = self.masking
         if before is not None:
             before.remove()
+            if saved is None and before.model is unwrap(model):
+                before.begin_phase(before.step, None if steps is None else before.step + steps)
+                saved = before.state_dict()
         self.masking = Masking(model, optimizer, **{"total_steps": steps} | self.options)
         if saved is not None:
             self.masking.load_state_dict(saved)
-        elif before is not None and all(before.weights[n] is w for n, w in self.masking.weights.items()):
-            self.masking.load_state_dict(before.state_dict())
-            self.masking.begin_phase(before.step, None if steps is None else before.step + steps)
