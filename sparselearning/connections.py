@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from sparselearning.coverage import coverage
 from sparselearning.errors import UsageError
-from sparselearning.layers import clear_, unwrap
+from sparselearning.layers import clear_, layer_weights, unwrap
 from sparselearning.methods import Layer
 from sparselearning.topology import Topology
 from sparselearning.watch import Watch, clear_state_
@@ -37,6 +37,7 @@ class Connections:
         track_momentum: bool,
     ) -> None:
         self.model, self.weights, self.optimizer = model, weights, optimizer
+        self._known = {name for name, _ in model.named_parameters(remove_duplicate=False)}
         self.topology = Topology.of(masks)
         self.explored = {name: mask.clone() for name, mask in masks.items()}
         self.dense_momentum = {name: torch.zeros_like(w) for name, w in weights.items() if track_momentum}
@@ -132,11 +133,16 @@ class Connections:
         Raises:
             UsageError: says what is wrong.
         """
+        where, masks = (next(iter(tensors.values())).device for tensors in (self.weights, self.masks))
+        if where != masks:
+            raise UsageError(f"the model was moved to {where}, its masks are on {masks}: move it before building them")
         self._watch.start()
         if moving or self._watch.written():
             self._watch.check_inside(self.masks)
         if moving:
             self._check_members()
+            if Topology.of(self.masks).active != self.active:
+                raise UsageError("the masks were written by somebody else: change them by masking.load_state_dict()")
         if not self._state_is_clear:
             for name, weight in self.weights.items():
                 clear_state_(self.optimizer, weight, self.masks[name])
@@ -145,6 +151,8 @@ class Connections:
     def _check_members(self) -> None:
         """Raises UsageError where a masked weight is no longer one of the model, or of the optimizer."""
         parameters = dict(self.model.named_parameters(remove_duplicate=False))
+        if new := [name for name in layer_weights(self.model) if name not in self._known]:
+            raise UsageError(f"{new[0]} was added to the model after Masking was built: build Masking anew")
         held = {id(p) for group in self.optimizer.param_groups for p in group["params"]}
         for name, weight in self.weights.items():
             if parameters.get(name) is not weight or id(weight) not in held:

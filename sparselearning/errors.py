@@ -1,6 +1,7 @@
 """The one exception that is the caller's to mend, and the checks of single values that raise it."""
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Collection, Iterable, Mapping
 from numbers import Integral, Real
 from typing import Any
 
@@ -24,16 +25,31 @@ def choose(option: str, value: str, choices: Iterable[str]) -> Any:
     return choices[value] if isinstance(choices, Mapping) else value
 
 
-def check_number(option: str, value: Any, kind: type = Real) -> None:
-    """Raises UsageError where the value is not a number, or with `Integral` not an integer; a bool is neither."""
-    if isinstance(value, bool) or not isinstance(value, kind):
-        raise UsageError(f"{option} {shown(value)} is not {'an integer' if kind is Integral else 'a number'}")
+def check_number(option: str, value: Any, least: float | None = None, most: float = math.inf) -> None:
+    """Raises UsageError where the value is not a number, of at least `least` and at most `most`; a bool is none."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise UsageError(f"{option} {shown(value)} is not a number")
+    if least is not None and not least <= float(value) <= most:
+        raise UsageError(f"{option} {float(value):g} is not in [{least:g}, {most:g}]")
+
+
+def check_count(option: str, value: Any, least: int | None = None) -> None:
+    """Raises UsageError where the value is not an integer, of at least `least`; a bool is none."""
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise UsageError(f"{option} {shown(value)} is not an integer")
+    if least is not None and int(value) < least:
+        raise UsageError(f"{option} {value} is not an integer of at least {least}")
 
 
 def shown(value: Any) -> str:
     """The value as it stands in a message: one line, and a short one."""
     text = " ".join(repr(value).split())
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+
+
+def is_names(value: Any) -> bool:
+    """Is it a collection of strings, and not a string itself?"""
+    return isinstance(value, Collection) and not isinstance(value, str) and all(isinstance(v, str) for v in value)
 
 
 def misfit(saved: Any, own: Any, where: str = "state") -> str | None:
@@ -46,17 +62,20 @@ def misfit(saved: Any, own: Any, where: str = "state") -> str | None:
                 return problem
         return None
     if isinstance(own, Tensor) and isinstance(saved, Tensor):
-        fits = (saved.dtype, saved.shape) == (own.dtype, own.shape) and saved.is_meta == own.is_meta
+        numbers = saved.dtype == own.dtype or (saved.is_floating_point() and own.is_floating_point())
+        fits = numbers and saved.shape == own.shape and saved.is_meta == own.is_meta
     elif isinstance(own, list) and isinstance(saved, list) and len(own) == len(saved):
         return next(filter(None, (misfit(*pair, where) for pair in zip(saved, own, strict=True))), None)
     else:
         fits = type(saved) is type(own)
-    return None if fits else f"{where} is {_kind(saved)}, not {_kind(own)}"
+    return None if fits else f"{where} is {kind_of(saved)}, not {kind_of(own)}"
 
 
-def _kind(value: Any) -> str:
-    """What a value is, in words."""
-    if not isinstance(value, Tensor):
-        return "None" if value is None else type(value).__name__
-    place = " without data, on the meta device," if value.is_meta else ""
-    return f"{str(value.dtype).removeprefix('torch.')}{place} of shape {tuple(value.shape)}"
+def kind_of(value: Any) -> str:
+    """What sort of thing a value is, in words."""
+    if isinstance(value, Tensor):
+        place = "" if value.device.type == "cpu" else f" on {value.device}"
+        return f"{str(value.dtype).removeprefix('torch.')} of shape {tuple(value.shape)}{place}"
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    return "None" if value is None else f"a {type(value).__name__}"

@@ -3,10 +3,15 @@
 A layer gets back what it drops, unless the method's row says how the losses of all are shared out anew.
 """
 
+import math
 from collections.abc import Mapping
+from numbers import Real
+
+from torch import Tensor
 
 from sparselearning.distributions import apportion
-from sparselearning.methods import DROP, GROWTH, REDISTRIBUTION, Layer, Method
+from sparselearning.errors import UsageError, kind_of, shown
+from sparselearning.methods import DROP, GROWTH, REDISTRIBUTION, Layer, Method, Score
 from sparselearning.selection import drop_count
 from sparselearning.topology import Topology, dropped, dropped_below, grown, pruned
 
@@ -37,7 +42,7 @@ def explored(
     elif method.threshold is not None:  # DSR has no rate of a layer
         kept = pruned(topology, weights, topology.nnz - drop_count(rate, topology.nnz, topology.nnz - len(layers)))
     else:
-        kept = dropped(topology, lambda name: DROP[drop](layers[name]), _losses(topology, method, rate))
+        kept = dropped(topology, lambda name: _score("drop", DROP, drop, layers[name]), _losses(topology, method, rate))
     moved = topology.nnz - kept.nnz
     barred = None
     free = kept.free()
@@ -47,8 +52,29 @@ def explored(
     if method.redistribution is None:
         gains = {name: count - kept.active[name] for name, count in topology.active.items()}
     else:
-        gains = apportion(moved, REDISTRIBUTION[method.redistribution](layers, kept.active), free)
-    return grown(kept, lambda name: GROWTH[growth](layers[name]), gains, barred), moved
+        gains = apportion(moved, _shares(method.redistribution, layers, kept.active), free)
+    return grown(kept, lambda name: _score("growth", GROWTH, growth, layers[name]), gains, barred), moved
+
+
+def _score(option: str, table: Mapping[str, Score], row: str, layer: Layer) -> Tensor:
+    """Raises UsageError where a row of the table, which users may have written, gives no score."""
+    score, weight = table[row](layer), layer.weight
+    fits = isinstance(score, Tensor) and (score.shape, score.device) == (weight.shape, weight.device)
+    if not fits or score.is_complex() or float(score.min()) < 0:
+        raise UsageError(
+            f"{option} {row!r} scores {layer.name} by {kind_of(score)}: a score is one number for each weight, on its "
+            f"device and not negative"
+        )
+    return score
+
+
+def _shares(row: str, layers: Mapping[str, Layer], left: Mapping[str, int]) -> Mapping[str, float]:
+    """Raises UsageError where a row of REDISTRIBUTION, which users may have written, does not serve all layers."""
+    shares = REDISTRIBUTION[row](layers, left)
+    numbers = list(shares.values()) if isinstance(shares, Mapping) and shares.keys() == layers.keys() else [None]
+    if not all(isinstance(number, Real) and 0 < number < math.inf for number in numbers):
+        raise UsageError(f"redistribution {row!r} gives {shown(shares)}: it must give each layer a positive number")
+    return shares
 
 
 def _losses(topology: Topology, method: Method, rate: float) -> dict[str, int]:

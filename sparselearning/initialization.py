@@ -1,14 +1,16 @@
 """Which connections exist at step 0."""
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
 
 from sparselearning.distributions import DISTRIBUTIONS, Density, Shapes, by_layer, total_count, uniform
-from sparselearning.errors import UsageError, choose
+from sparselearning.errors import UsageError, choose, misfit, shown
 from sparselearning.selection import generator, k_largest, k_largest_overall, random_mask
 from sparselearning.snip import connection_sensitivity
+from sparselearning.topology import Topology
 
 SCORED = ("snip", "snip-layerwise")  # beside DISTRIBUTIONS, whose positions are drawn
 
@@ -35,7 +37,7 @@ def initial_masks(
     """
     shapes = {name: weight.shape for name, weight in weights.items()}
     if not isinstance(init, str):
-        masks = _given_masks(init, shapes, density)
+        masks = _given_masks(init, weights, density)
     elif init in SCORED:
         masks = _snip_masks(model, shapes, init, density, snip_batches)
     else:
@@ -90,10 +92,17 @@ def _distributed() -> bool:
     return distributed.is_available() and distributed.is_initialized()
 
 
-def _given_masks(given: Mapping[str, Tensor], shapes: Mapping[str, torch.Size], density: Density) -> list[Tensor]:
-    if {name: mask.shape for name, mask in given.items()} != shapes:
-        raise UsageError("the connections to start from are those of another model")
-    nnz, count = sum(int(mask.count_nonzero()) for mask in given.values()), total_count(shapes, density)
+def _given_masks(given: Any, weights: Mapping[str, Tensor], density: Density) -> list[Tensor]:
+    """What is not zero in masks or weights by name; NaN and infinity are no connections."""
+    if not isinstance(given, Mapping):
+        raise UsageError(f"sparse_init {shown(given)} is neither a name nor masks by parameter name")
+    masks = {n: (mask != 0) & mask.isfinite() if isinstance(mask, Tensor) else mask for n, mask in given.items()}
+    if problem := misfit(masks, {n: torch.empty_like(w, dtype=torch.bool) for n, w in weights.items()}, "sparse_init"):
+        raise UsageError(f"the connections to start from are those of another model: {problem}")
+    active = Topology.of(masks).active
+    nnz, count = sum(active.values()), total_count({name: w.shape for name, w in weights.items()}, density)
     if nnz != count:
         raise UsageError(f"there are {nnz} connections to start from, but density {density} means {count}")
-    return [given[name] != 0 for name in shapes]
+    if empty := next((name for name, number in active.items() if not number), None):
+        raise UsageError(f"the connections to start from leave {empty} without any: each layer needs one")
+    return [masks[name] for name in weights]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from sparselearning.errors import UsageError
+from sparselearning.errors import UsageError, is_names, kind_of, shown
 
 _MASKABLE = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 _ATTENTION = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
@@ -44,7 +44,12 @@ def maskable_weights(
     Raises:
         UsageError: a pattern names nothing that could be meant, or there is nothing to mask.
     """
-    weights = _of_layers(model)
+    if not isinstance(model, nn.Module):
+        raise UsageError(f"the model is {kind_of(model)}, not a torch.nn.Module: call Masking(model, optimizer, ...)")
+    for option, patterns in {"exempt": exempt, "include": include}.items():
+        if not is_names(patterns):
+            raise UsageError(f"{option} {shown(patterns)} is not a list of shell patterns of parameter names")
+    weights = layer_weights(model)
     parameters = dict(model.named_parameters(remove_duplicate=False))
     for pattern in exempt:
         if not fnmatch.filter(parameters, pattern):
@@ -67,7 +72,8 @@ def embeddings(model: nn.Module) -> set[int]:
     return {id(module.weight) for module in model.modules() if isinstance(module, _EMBEDDINGS)}
 
 
-def _of_layers(model: nn.Module) -> dict[str, nn.Parameter]:
+def layer_weights(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The weights that are masked unless a pattern says otherwise."""
     weights: dict[str, nn.Parameter] = {}
     seen = embeddings(model)
     for prefix, module in model.named_modules():
@@ -111,8 +117,8 @@ def torch_optimizer(optimizer: Any, weights: Mapping[str, nn.Parameter]) -> torc
         optimizer = inner
     if not isinstance(optimizer, torch.optim.Optimizer) or not hasattr(optimizer, "_optimizer_step_pre_hooks"):
         raise UsageError(
-            f"{getattr(optimizer, '__name__', type(optimizer).__name__)} is neither a torch optimizer nor a wrapper of "
-            f"one in `.optimizer`: give Masking the optimizer whose step() changes the weights"
+            f"the optimizer is {kind_of(optimizer)}, neither a torch optimizer nor a wrapper of one in `.optimizer`: "
+            f"give Masking that whose step() changes the weights"
         )
     held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
     for name, weight in weights.items():

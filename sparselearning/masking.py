@@ -17,7 +17,7 @@ from sparselearning.layers import maskable_weights, torch_optimizer, unwrap
 from sparselearning.methods import METHODS
 from sparselearning.phases import Exploration
 from sparselearning.topology import pruned
-from sparselearning.validation import check_arguments, check_exploration, check_state
+from sparselearning.validation import check_arguments, check_exploration, check_method, check_state, check_weights
 
 _NUMBERS = ("step", "updates", "dropped", "grown", "window", "threshold")
 
@@ -98,8 +98,10 @@ class Masking(Connections):
         seed: int = 0,
     ) -> None:
         self.method = choose("method", method, METHODS)
+        check_method(self.method)
         inner = unwrap(model)
         weights = maskable_weights(inner, exempt, include)
+        check_weights(weights)
         self.shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
         self.target = distributions.total_count(self.shapes, density)
         total = sum(weight.numel() for weight in weights.values())
@@ -113,13 +115,13 @@ class Masking(Connections):
         self.prune_start, self.prune_end = prune_start, prune_end
         self.total_steps, self.window = total_steps, (0, total_steps)
         self.growth = self.method.growth if growth is None or self.method.growth is None else growth
-        self.exploration_growth = growth or self.method.growth or "gradient"
+        self.exploration_growth = growth if growth is not None else self.method.growth or "gradient"
         self.seed = seed
         self.step = 0
         self.updates = self.dropped = self.grown = 0
         self.threshold = self.method.threshold
         self._exploration: Exploration | None = None
-        init = sparse_init or self.method.sparse_init
+        init = self.method.sparse_init if sparse_init is None else sparse_init
         check_arguments(self, density, init)
         held_by = torch_optimizer(optimizer, weights)
         owners = [getattr(hook, "__self__", None) for hook in held_by._optimizer_step_pre_hooks.values()]
@@ -226,7 +228,9 @@ class Masking(Connections):
             drop: a row of DROP: whose magnitude goes, the `smallest` or, for tickets of high variance (Table 11), the
                 `largest`.
         """
-        growth = growth or self.exploration_growth
+        growth = self.exploration_growth if growth is None else growth
+        if not self._hooks:
+            raise UsageError("this Masking was taken off its optimizer by remove(): no step of it will explore")
         check_exploration(self, rate, growth, drop)
         self._exploration = None if growth == "none" else Exploration(rate, growth, drop)
 
@@ -268,6 +272,7 @@ class Masking(Connections):
         """Take the hooks off the optimizer; the weights stay as they are and are free from now on."""
         for hook in self._hooks:
             hook.remove()
+        self._hooks = []
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next step depends on and the arguments do not say."""

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sparselearning.errors import UsageError, choose
+from sparselearning.errors import UsageError, check_count, check_number, choose, is_names, kind_of, misfit, shown
 from sparselearning.layers import clear_, count_outside, memory
 from sparselearning.selection import k_largest_overall
 
@@ -32,12 +32,16 @@ def take_ticket(state: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> Tic
         UsageError: the state dict lacks a masked weight, or weights outside the masks are not zero: it is not that
             of the network that was kept sparse.
     """
+    _check_tensors("the state", state)
+    _check_tensors("the masks", masks)
     for name, mask in masks.items():
-        if name not in state or state[name].shape != mask.shape:
+        if name not in state:
             raise UsageError(
                 f"the state dict has no {name} of shape {tuple(mask.shape)}: give that of the plain model, "
                 f"sparselearning.unwrap(model).state_dict()"
             )
+        if not _fits(mask, state[name]):
+            raise UsageError(f"{name} is {kind_of(state[name])}, its mask {kind_of(mask)}: they do not belong together")
     if outside := count_outside(state, masks):
         name = max(outside, key=lambda name: outside[name])
         raise UsageError(
@@ -49,6 +53,19 @@ def take_ticket(state: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> Tic
     for name, mask in masks.items():
         _mark(ticket[name], mask)
     return ticket
+
+
+def _check_tensors(what: str, tensors: Any) -> None:
+    if not isinstance(tensors, Mapping):
+        raise UsageError(f"{what} are {kind_of(tensors)}, not tensors by name: model.state_dict(), masking.masks")
+    if odd := next((name for name, tensor in tensors.items() if not isinstance(tensor, Tensor)), None):
+        raise UsageError(f"{odd} of {what} is {kind_of(tensors[odd])}, not a tensor")
+
+
+def _fits(mask: Tensor, weight: Tensor) -> bool:
+    """Is it a mask of this weight?"""
+    numbers = weight.is_floating_point() or weight.is_complex()
+    return mask.dtype == torch.bool and numbers and (mask.shape, mask.device) == (weight.shape, weight.device)
 
 
 def copied(state: Mapping[str, Tensor]) -> Ticket:
@@ -82,6 +99,10 @@ class Superposition:
     ) -> None:
         choose("superpose", method, AVERAGES)
         choose("prune_average", prune, PRUNINGS)
+        if not is_names(names):
+            raise UsageError(f"names {shown(names)} are not a list of names of maskable weights")
+        check_count("count", count, len(names))  # each layer keeps one
+        check_number("cima_beta", beta)
         if not 0 <= beta < 1:
             raise UsageError(f"cima_beta {beta:g} is not in [0, 1): it is the weight of the tickets before the newest")
         self.names, self.count, self.method, self.beta, self.prune = list(names), count, method, beta, prune
@@ -91,7 +112,12 @@ class Superposition:
 
     @torch.no_grad()
     def add(self, ticket: Mapping[str, Tensor]) -> None:
-        """Average one more ticket in; integers (batch norm's counters) are kept from the newest."""
+        """Average one more ticket in; integers (batch norm's counters) are kept from the newest.
+
+        Raises:
+            UsageError: it is no ticket, or not one of the same network; the average stays as it was.
+        """
+        self._check(ticket)
         self.tickets += 1
         masked = {memory(ticket[name]): name for name in self.names}  # what is tied to a masked weight goes with it
         owners = {name: masked.get(memory(tensor), name) for name, tensor in ticket.items()}
@@ -103,6 +129,20 @@ class Superposition:
                 self.activations[name] = self.activations.get(name, 0) + active
         if self.prune == "every":
             self._prune_(self.average)
+
+    def _check(self, ticket: Any) -> None:
+        _check_tensors("the ticket", ticket)
+        if problem := misfit(ticket, self.average, "the ticket") if self.tickets else None:
+            raise UsageError(f"{problem}: it is not one of the network whose tickets are averaged")
+        for name in self.names:
+            if name not in ticket or not ticket[name].is_floating_point() or ticket[name].is_meta:
+                raise UsageError(f"the ticket has no weights {name}: is it another model's?")
+        total = sum(ticket[name].numel() for name in self.names)
+        if total < self.count:
+            raise UsageError(f"count {self.count} is more than the {total} maskable weights")
+        finite = {name: tensor.isfinite().all() for name, tensor in ticket.items() if tensor.is_floating_point()}
+        if bad := [name for name, good in finite.items() if not good]:
+            raise UsageError(f"{bad[0]} of the ticket is not finite: it would spoil the average")
 
     def _averaged(self, name: str, new: Tensor) -> Tensor:
         if self.tickets == 1 or not new.is_floating_point():
@@ -120,7 +160,13 @@ class Superposition:
 
     @torch.no_grad()
     def ticket(self) -> Ticket:
-        """The superposed ticket, a copy: the average, pruned to exactly `count` maskable weights."""
+        """The superposed ticket, a copy: the average, pruned to exactly `count` maskable weights.
+
+        Raises:
+            UsageError: there is nothing to average.
+        """
+        if not self.tickets:
+            raise UsageError("no ticket has been added yet: there is nothing to average")
         ticket = copied(self.average)
         if self.prune == "last":
             self._prune_(ticket)
@@ -135,12 +181,19 @@ class Superposition:
         Raises:
             UsageError: it is of another model or another averaging.
         """
+        if not isinstance(like, Mapping) or {*self.names} - {*like}:
+            raise UsageError(f"an average is restored like model.state_dict(), not like {kind_of(like)}")
+        taken = isinstance(state, Mapping) and state.get("tickets") != 0
+        own = self.state_dict() | {
+            "tickets": 0,
+            "average": like if taken else {},
+            "activations": {n: like[n].to(torch.int32) for n in self.names} if taken and self.method == "caa" else {},
+        }
+        if problem := misfit(state, own):
+            raise UsageError(f"the saved average is of another model or method, or not whole: {problem}")
+        check_count("tickets of the saved average", state["tickets"], 0)
         if any(state[name] != getattr(self, name) for name in _SETTINGS):
             raise UsageError("the saved average is of other weights or by another method")
-        for part, names in (("average", like), ("activations", self.names if self.method == "caa" else ())):
-            shapes = {name: tensor.shape for name, tensor in state[part].items()}
-            if shapes != ({name: like[name].shape for name in names} if state["tickets"] else {}):
-                raise UsageError(f"the saved {part} is of another model")
         self.tickets = state["tickets"]
         self.average = {name: tensor.to(like[name].device) for name, tensor in state["average"].items()}
         self.activations = {name: tensor.to(like[name].device) for name, tensor in state["activations"].items()}
