@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from utils.arguments import parse
+from utils.locks import release
 from utils.options import CIFAR
 
 
@@ -36,3 +37,13 @@ def config(tmp_path):
         return ["--config", str(path)]
 
     return write
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A run folder that someone put notes into; after the test no process is at work there."""
+    path = tmp_path / "run"
+    (path / "notes").mkdir(parents=True)
+    (path / "notes" / "todo.txt").write_text("keep me")
+    yield path
+    release()

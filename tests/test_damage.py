@@ -162,7 +162,7 @@ def malformed(state: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     for where in branches(state):
         changed = copy.deepcopy(state)
         parent, key = at(changed, where[:-1]), where[-1]
-        if where[0] in ("history", "results") and len(where) > 1:
+        if where[0] == "circumstances" or (where[0] in ("history", "results") and len(where) > 1):
             continue  # what is reported of the run, nothing that the next step depends on
         if isinstance(parent, dict):
             del parent[key]

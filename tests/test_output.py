@@ -10,33 +10,29 @@ import yaml
 from sparselearning.errors import UsageError
 from utils.arguments import effective, parse
 from utils.options import CIFAR
-from utils.output import OWN, RunFolder, default_name
+from utils.output import RunFolder, default_name
+from utils.paths import FILES, FOLDERS
+
+OWN = (*FILES, *FOLDERS)
+RUN = yaml.safe_dump(effective(argparse.Namespace(**CIFAR)))  # what says that a folder is that of a run
 
 
 def options(**given: object) -> argparse.Namespace:
     return argparse.Namespace(**{**CIFAR, **given})
 
 
-@pytest.fixture
-def folder(tmp_path):
-    """A run folder that someone put notes into."""
-    path = tmp_path / "run"
-    (path / "notes").mkdir(parents=True)
-    (path / "notes" / "todo.txt").write_text("keep me")
-    return path
-
-
 def fill(path: Path, names: tuple[str, ...]) -> None:
     for name in names:
-        if "." in name:
-            (path / name).write_text("old")
+        if name in FILES:
+            (path / name).write_text(RUN if name == "args.yaml" else "old")
         else:
             (path / name).mkdir()
             (path / name / "old").write_text("old")
 
 
 def contents(path: Path) -> dict[str, str]:
-    return {str(p.relative_to(path)): p.read_text() for p in sorted(path.rglob("*")) if p.is_file()}
+    files = (p for p in sorted(path.rglob("*")) if p.is_file() and p.name != ".lock")
+    return {str(p.relative_to(path)): p.read_text() for p in files}
 
 
 def test_the_name_tells_runs_apart():
@@ -54,7 +50,7 @@ def test_the_folder_is_under_runs_unless_it_is_given(tmp_path):
 
 @pytest.mark.parametrize("name", OWN)
 def test_a_folder_in_use_is_refused_and_left_alone(name, folder):
-    fill(folder, (name,))
+    fill(folder, (name, "args.yaml"))
     before = contents(folder)
     args = options(output_dir=str(folder))
     with pytest.raises(UsageError, match="--overwrite") as refusal:
@@ -83,7 +79,7 @@ def test_overwrite_removes_the_old_run_and_nothing_else(folder):
 
 
 def test_resume_goes_before_overwrite(folder):
-    fill(folder, ("checkpoints", "metrics.csv"))
+    fill(folder, ("args.yaml", "checkpoints", "metrics.csv"))
     args = options(output_dir=str(folder), overwrite=True, resume="auto")
     RunFolder(args).check()
     RunFolder(args).claim()

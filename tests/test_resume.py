@@ -197,6 +197,22 @@ def test_a_checkpoint_just_written_is_never_removed(tmp_path):
     assert readable(tmp_path / "step-00000010") == {"step": 10}
 
 
+def test_only_checkpoints_of_the_run_are_removed(tmp_path):
+    """Not a copy with a name of its own, not another run's, not what is no checkpoint."""
+    run, others = {"seed": 0}, ("step-00000005-keep", "step-00000003.old", "mine.partial", "step-6")
+    save_checkpoint(tmp_path / "step-00000001", 1, {"step": 1}, {"seed": 1})
+    for name in others:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "state.pt").write_text("keep me")
+    (tmp_path / "step-00000002").write_text("a file")
+    (tmp_path / "step-00000004").mkdir()  # half removed when the program was killed
+    (tmp_path / "step-00000009.partial").mkdir()
+    for step in range(10, 15):
+        save_checkpoint(tmp_path / f"step-{step:08d}", step, {"step": step}, run)
+    kept = {*others, "step-00000001", "step-00000002", "step-00000013", "step-00000014"}
+    assert {path.name for path in tmp_path.iterdir()} == kept
+
+
 # room for the options but not for the events, for both but not for a checkpoint, for nothing
 @pytest.mark.parametrize("size", [20_000, 100], ids="{} bytes".format)
 def test_a_full_disk_is_one_clear_line(size, straight, tmp_path):
@@ -357,3 +373,17 @@ def curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
     events = EventAccumulator(str(folder / "tensorboard")).Reload()
     tags = [tag for tag in events.Tags()["scalars"] if not tag.startswith("speed/")]
     return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in tags}
+
+
+def test_a_checkpoint_whose_tickets_are_elsewhere_is_refused_at_the_start(straight, tmp_path):
+    options = (*RUN, "--save-tickets")
+    assert main(tmp_path / "one", *options, stop=20)[0] == 143
+    other = ("--resume", str(tmp_path / "one/checkpoints/step-00000020"))
+    status, out, err = main(tmp_path / "other", *options, *other)
+    assert (status, out) == (2, "")
+    assert_one_line(err, "tickets/ticket-1.safetensors", "in the folder of that run")
+    assert not (tmp_path / "other").exists()
+    shutil.copytree(tmp_path / "one/tickets", tmp_path / "other/tickets")
+    shutil.copy(tmp_path / "one/args.yaml", tmp_path / "other")
+    assert main(tmp_path / "other", *options, *other)[0] == 0
+    assert differences(straight(*options), outcome(tmp_path / "other")) == []

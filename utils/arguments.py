@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 from sparselearning.errors import UsageError
 from sparselearning.methods import METHODS
 from utils.config import config_words
-from utils.options import GROUPS, IDLE, NEEDS, PHOTOS, PRUNING, RANGES, REGIMES, SMALL, SWITCHES, path
+from utils.options import GROUPS, IDLE, NEEDS, PHOTOS, PRUNING, RANGES, REGIMES, SMALL, SWITCHES
 
 
 class Parser(argparse.ArgumentParser):
@@ -157,11 +157,6 @@ def build_parser(recipe: Mapping[str, Any], description: str) -> Parser:
             added = "" if default in (None, False, ()) else f" ({shown(default)})"
             group.add_argument(_flag(name), **{**settings, "help": settings["help"] + added})
     return parser
-
-
-def file_path(text: str) -> Path:
-    """The type of an option that names a file. Raises ArgumentTypeError as `options.path`."""
-    return Path(path(text))
 
 
 def shown(value: Any) -> str:

@@ -12,9 +12,10 @@ import torch
 
 from sparselearning.errors import UsageError
 from utils.arguments import effective
-from utils.files import file_digest, read_json, write_whole
+from utils.files import file_digest, read_json, ticket_name, write_whole
 
 KEEP = 2
+STEP = "step-" + 8 * "[0-9]"  # what a run names a checkpoint; others, such as a copy to keep, are not its to remove
 # options that may differ between the parts of an interrupted run: they change no result (how a batch is cut into
 # parts does not either, as long as its size stays the same)
 FREE = {"output_dir", "overwrite", "resume", "config", "checkpoint_minutes", "dry_run", "data_dir", "save_early",
@@ -33,8 +34,18 @@ def checkpoint_path(folder: Path, step: int) -> Path:
     return folder / "checkpoints" / f"step-{step:08d}"
 
 
+def _written_by(run: Mapping[str, Any], path: Path) -> bool:
+    """Is this checkpoint one of the run's own, or what is left of one?"""
+    try:
+        return json.loads((path / "manifest.json").read_text())["run"] == run
+    except FileNotFoundError:
+        return {file.name for file in path.iterdir()} <= {"state.pt"}
+    except (OSError, ValueError, LookupError, TypeError):
+        return False
+
+
 def save_checkpoint(path: Path, step: int, state: Mapping[str, Any], run: Mapping[str, Any]) -> None:
-    """Write the folder `path` whole or not at all, then remove all beside it but the newest KEEP.
+    """Write the folder `path` whole or not at all, then remove all of the run beside it but the newest KEEP.
 
     A crash leaves at most a folder named .partial, which nothing reads.
 
@@ -43,7 +54,7 @@ def save_checkpoint(path: Path, step: int, state: Mapping[str, Any], run: Mappin
     """
     partial, replaced = (path.with_name(path.name + suffix) for suffix in (".partial", ".replaced"))
     try:
-        for left_over in path.parent.glob("*.partial"):
+        for left_over in path.parent.glob(f"{STEP}.partial"):
             shutil.rmtree(left_over)
         partial.mkdir(parents=True)
         with open(partial / "state.pt", "wb") as file:
@@ -56,8 +67,8 @@ def save_checkpoint(path: Path, step: int, state: Mapping[str, Any], run: Mappin
             shutil.rmtree(replaced, ignore_errors=True)
             path.rename(replaced)
         partial.rename(path)
-        keep = {path, *sorted(path.parent.glob("step-????????"))[-KEEP:]}
-        for old in set(path.parent.glob("step-*")) - keep:
+        own = [old for old in sorted(path.parent.glob(STEP)) if _written_by(run, old)]
+        for old in {*own[:-KEEP], *path.parent.glob(f"{STEP}.replaced")} - {path}:
             shutil.rmtree(old)
     except (OSError, RuntimeError) as error:  # torch.save reports a full disk as a RuntimeError
         shutil.rmtree(partial, ignore_errors=True)
@@ -81,7 +92,7 @@ def load_checkpoint(path: Path, run: Mapping[str, Any]) -> dict[str, Any]:
     saved = manifest.get("run")
     saved = saved if isinstance(saved, dict) else {}
     for key in {**run, **saved}:  # options first; a switch that was not there yet was off
-        if run.get(key, False) != saved.get(key, False):
+        if key not in run or run[key] != saved.get(key, False):
             raise UsageError(
                 f"checkpoint {path} is from a run with {key} {saved.get(key)}, not {run.get(key)}: repeat its options"
             )
@@ -101,3 +112,10 @@ def find_checkpoints(folder: Path, resume: str) -> Iterator[Path]:
         yield from sorted(complete, key=lambda path: (path.stem, path.suffix == ""), reverse=True)
     else:
         yield Path(resume)
+
+
+def check_kept(folder: Path, tickets: int) -> None:
+    """Raises UsageError where a ticket that was kept before, and will be wanted at the end, is not in the folder."""
+    kept = [folder / ticket_name(j + 1) for j in range(tickets)]
+    if missing := [path for path in kept if not path.is_file()]:
+        raise UsageError(f"there is no {missing[0]}: go on in the folder of that run, or copy its tickets too")

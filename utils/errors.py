@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from sparselearning.errors import UsageError
+from utils.locks import release
 
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
 LAUNCHED = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_PORT")  # whole numbers, by the launcher
@@ -54,6 +55,8 @@ def one_line_errors() -> Iterator[None]:
             f"cannot write {error.filename or 'a file of the run'}: {error.strerror}; what was saved before is "
             f"untouched: make room and go on with --resume auto"
         )
+    finally:
+        release()
     rank = os.environ.get("RANK", "0")
     if alone or not rank.isdecimal() or int(rank) == 0:
         print(f"{Path(sys.argv[0]).name}: {message}", file=sys.stderr)

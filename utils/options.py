@@ -1,8 +1,6 @@
 """The table of options: groups with their help, what they may be, and the recipes of the papers as defaults."""
 
-import argparse
 import math
-import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -11,6 +9,7 @@ from sparselearning.initialization import SCORED
 from sparselearning.methods import GROWTH, METHODS
 from sparselearning.phases import CYCLES
 from sparselearning.superposition import AVERAGES, PRUNINGS
+from utils.paths import path
 from utils.recipes import FLIPS
 
 PRECISIONS = ("no", "bf16", "fp16")
@@ -66,23 +65,6 @@ RANGES: tuple[tuple[Sequence[str], Callable[[float], bool], str], ...] = (
     (("lr", "lr_low", "lr_high", "fine_tune_lr", "weight_decay", "norm_weight_decay"), lambda v: v <= 1000,
      "1,000 or less"),
 )  # fmt: skip
-
-
-def path(text: str) -> str:
-    """The type of an option that names a file or a folder.
-
-    Raises:
-        ArgumentTypeError: no file system takes it, with a few letters for a suffix, or the locale does not.
-    """
-    if not text or any(ord(letter) < 32 for letter in text):
-        raise argparse.ArgumentTypeError(f"{text[:60]!r} is no path")
-    name = os.fsencode(text)
-    if len(name) > 3900 or max(map(len, name.split(os.sep.encode()))) > 240:
-        raise argparse.ArgumentTypeError(f"a path of {len(name):,} bytes is too long: {text[:60]}…")
-    if any("\ud800" <= letter <= "\udfff" for letter in text):
-        raise argparse.ArgumentTypeError(f"the locale has no letters for {text!a}: set PYTHONUTF8=1")
-    return text
-
 
 _SWITCH = {"action": "store_true"}
 GROUPS: tuple[tuple[str, str | None, dict[str, dict[str, Any]]], ...] = (

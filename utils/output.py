@@ -16,12 +16,13 @@ import yaml
 from sparselearning.errors import UsageError
 from utils.arguments import effective
 from utils.checkpoints import FREE
-from utils.files import read_json
-from utils.options import SWITCHES
+from utils.config import read_mapping
+from utils.files import read_json, write_whole
+from utils.locks import hold
+from utils.options import CIFAR, IMAGENET, SWITCHES
+from utils.paths import FILES, FOLDERS
 
 PACKAGES = ("torch", "torchvision", "accelerate", "datasets", "safetensors", "numpy")
-OWN = ("args.yaml", "env.json", "metrics.csv", "summary.json", "ticket.safetensors", "tensorboard", "checkpoints",
-       "tickets", "superpositions", "early.safetensors", "learning_curve.png", "sparsity_per_layer.png")  # fmt: skip
 
 
 def default_name(args: argparse.Namespace) -> str:
@@ -43,13 +44,16 @@ class RunFolder:
     Attributes:
         args: the options of the run.
         path: `--output-dir`, or runs/ and a name that says what is run.
-        finished: does it hold a finished run?
     """
 
     def __init__(self, args: argparse.Namespace) -> None:
         self.args = args
         self.path = Path(args.output_dir or Path("runs") / default_name(args))
-        self.finished = (self.path / "summary.json").exists()
+
+    @property
+    def finished(self) -> bool:
+        """Does it hold a finished run?"""
+        return (self.path / "summary.json").exists()
 
     def members(self) -> list["RunFolder"]:
         """The folder itself, or with --ensemble those of its runs; ensembles of two seeds share no seed of a run."""
@@ -61,48 +65,80 @@ class RunFolder:
         return [RunFolder(argparse.Namespace(**{**vars(self.args), **changes})) for changes in options]
 
     def check(self) -> None:
-        """Raises UsageError where the folder holds another run, and no option says what is to become of it."""
-        args = self.args
+        """Raises UsageError where the folder holds another run, or anything else, that the options do not replace.
+
+        A run that is not finished may be in progress in another process, so its folder is held from here on.
+        """
         if self.path.exists() and not self.path.is_dir():
             raise UsageError(f"{self.path} is a file: give another --output-dir")
-        if args.resume and self.finished:
-            self._check_same()
-        if args.overwrite or args.resume or not any((self.path / name).exists() for name in OWN):
+        if not any(os.path.lexists(self.path / name) for name in (*FILES, *FOLDERS)):
             return
-        if self.finished:
-            raise UsageError(f"{self.path} holds a finished run: give another --output-dir, or --overwrite it")
-        raise UsageError(
-            f"{self.path} holds an unfinished run: --resume auto goes on with it, --overwrite replaces it, or give "
-            f"another --output-dir"
-        )
+        saved = self._saved()
+        if not self.finished:
+            hold(self.path)
+        if self.args.resume:
+            self._check_same(saved)
+        elif not self.args.overwrite:
+            kind = "a finished run: " if self.finished else "an unfinished run: --resume auto goes on with it, or "
+            raise UsageError(f"{self.path} holds {kind}give another --output-dir, or --overwrite it")
 
-    def _check_same(self) -> None:
-        """Raises UsageError where the finished run is not the one that the options ask for."""
+    def _saved(self) -> dict[str, Any]:
+        """The options of the run that the folder holds. Raises UsageError where it holds something else."""
+        for name, kind in (*((name, "file") for name in FILES), *((name, "folder") for name in FOLDERS)):
+            place = self.path / name
+            if os.path.lexists(place) and not (place.is_file() if kind == "file" else place.is_dir()):
+                raise UsageError(f"{place} is no {kind}, as a run has it: move it away, or give another --output-dir")
         try:
-            saved = yaml.safe_load((self.path / "args.yaml").read_text())
-        except (OSError, ValueError, yaml.YAMLError) as error:
-            raise UsageError(f"{self.path / 'args.yaml'} cannot be read: give another --output-dir") from error
+            saved = read_options(self.path)
+        except UsageError as error:
+            raise UsageError(f"{error}: move it away, or give another --output-dir") from error
+        if not saved or not saved.keys() <= {*CIFAR, *IMAGENET}:
+            raise UsageError(
+                f"{self.path} holds files that are named like those of a run, but no args.yaml that says of which: "
+                f"move them away, or give another --output-dir"
+            )
+        return saved
+
+    def _check_same(self, saved: dict[str, Any]) -> None:
+        """Raises UsageError where the run with these options is not the one that is asked for."""
         asked = effective(self.args)
         for name in sorted({*asked, *saved} - FREE):
             if asked.get(name, False) != saved.get(name, False):  # a switch that was not there yet was off
                 raise UsageError(
-                    f"{self.path} holds a finished run with {name} {saved.get(name)}, not {asked.get(name)}: give "
-                    f"another --output-dir"
+                    f"{self.path} holds a run with {name} {saved.get(name)}, not {asked.get(name)}: give another "
+                    f"--output-dir"
                 )
 
     def claim(self) -> None:
-        """Make the folder, clear what --overwrite replaces, and record what is run and where."""
+        """Make the folder this run's own: clear what --overwrite replaces, and record what is run and where."""
         args = self.args
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            if hold(self.path):
+                self.check()  # nobody else was faster
             if args.overwrite and not args.resume:
-                for name in OWN:
-                    target = self.path / name
-                    shutil.rmtree(target) if target.is_dir() else target.unlink(missing_ok=True)
-            (self.path / "args.yaml").write_text(yaml.safe_dump(effective(args)))
-            (self.path / "env.json").write_text(json.dumps(environment(), indent=2) + "\n")
+                self._clear()
+            write_whole(self.path / "args.yaml", yaml.safe_dump(effective(args)))
+            write_whole(self.path / "env.json", json.dumps(environment(), indent=2) + "\n")
         except OSError as error:
-            raise UsageError(f"cannot write into {self.path}: {error.strerror}; give another --output-dir") from error
+            reason = error.strerror or error
+            raise UsageError(f"cannot write into {self.path}: {reason}; give another --output-dir") from error
+
+    def _clear(self) -> None:
+        """Remove the run that the folder holds, and of an ensemble those that the new one does not have."""
+        kept = [member.path for member in self.members()]
+        strays = [path for path in self.path.glob("member-*") if path not in kept and read_options(path)]
+        for place in [*(self.path / name for name in (*FILES[:-1], *FOLDERS)), *strays]:  # args.yaml is replaced
+            if place.is_dir() and not place.is_symlink():
+                shutil.rmtree(place)
+            else:
+                place.unlink(missing_ok=True)
+
+
+def read_options(folder: Path) -> dict[str, Any]:
+    """Those of the run in a folder, empty where there is none. Raises UsageError where they cannot be read."""
+    file = folder / "args.yaml"
+    return read_mapping(file, str(file)) if file.is_file() else {}
 
 
 BROKEN = (KeyError, TypeError, ValueError, AttributeError, OSError, yaml.YAMLError)  # what a damaged run folder raises
@@ -115,8 +151,7 @@ def broken(error: Exception) -> str:
 
 def read_run(summary: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """The summary.json of a finished run, and the options beside it; none where the summary alone was kept."""
-    options = summary.with_name("args.yaml")
-    return read_json(summary), (yaml.safe_load(options.read_text()) or {}) if options.is_file() else {}
+    return read_json(summary), read_options(summary.parent)
 
 
 def environment() -> dict[str, Any]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from sparselearning.errors import UsageError, misfit
 from sparselearning.superposition import Superposition, Ticket
-from utils.checkpoints import checkpoint_path, find_checkpoints, identity, load_checkpoint, save_checkpoint
+from utils.checkpoints import check_kept, checkpoint_path, find_checkpoints, identity, load_checkpoint, save_checkpoint
 from utils.costs import Costs
 from utils.data import Splits
 from utils.evaluation import evaluate, evaluate_tickets, recompute_batch_norm
@@ -224,6 +224,7 @@ class Run:
                 state = load_checkpoint(path, self.identity())
                 before = state.setdefault("circumstances", self.circumstances())  # older ones do not say
                 self.load_state_dict(state)
+                check_kept(folder, len(self.results["tickets"]) if self.args.save_tickets else 0)
             except UsageError as error:
                 if self.args.resume != "auto":
                     raise UsageError(f"{path}: {error}") from error

@@ -1,0 +1,54 @@
+"""Paths that users give: what can be one, and what may be written over."""
+
+import argparse
+import os
+from pathlib import Path
+
+from sparselearning.errors import UsageError
+
+# what a run leaves in its folder; the summary, which says that it is finished, comes first and goes first
+FILES = ("summary.json", "env.json", "metrics.csv", "ticket.safetensors", "early.safetensors", "learning_curve.png",
+         "sparsity_per_layer.png", "args.yaml")  # fmt: skip
+FOLDERS = ("tensorboard", "checkpoints", "tickets", "superpositions")
+
+
+def path(text: str) -> str:
+    """The type of an option that names a file or a folder.
+
+    Raises:
+        ArgumentTypeError: no file system takes it, with a few letters for a suffix, or the locale does not.
+    """
+    if not text or any(ord(letter) < 32 for letter in text):
+        raise argparse.ArgumentTypeError(f"{text[:60]!r} is no path")
+    name = os.fsencode(text)
+    if len(name) > 3900 or max(map(len, name.split(os.sep.encode()))) > 240:
+        raise argparse.ArgumentTypeError(f"a path of {len(name):,} bytes is too long: {text[:60]}…")
+    if any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise argparse.ArgumentTypeError(f"the locale has no letters for {text!a}: set PYTHONUTF8=1")
+    return text
+
+
+def file_path(text: str) -> Path:
+    """As `path`, for the commands that take it as one."""
+    return Path(path(text))
+
+
+def check_report(flag: str, target: Path | None, suffix: str, *others: Path | None) -> None:
+    """Refuse, before any work, to write a report over what is none, or where it cannot be written.
+
+    Args:
+        suffix: of the files that it may replace, e.g. ".json".
+        others: files that are read, or written too.
+
+    Raises:
+        UsageError: names the remedy.
+    """
+    if target is None:
+        return
+    if target.resolve() in [other.resolve() for other in others if other is not None]:
+        raise UsageError(f"{flag} {target} is another file of this command: give it another name")
+    stranger = target.name in FILES or target.suffix.lower() not in ("", suffix)
+    if target.is_dir() or (target.is_file() and stranger):
+        raise UsageError(f"{flag} {target} is there, and no report: give it another name")
+    if not target.parent.is_dir() or not os.access(target if target.exists() else target.parent, os.W_OK):
+        raise UsageError(f"{flag} {target} cannot be written: give it another place")
