@@ -2,13 +2,13 @@
 
 import warnings
 from collections.abc import Iterable, Mapping
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
 
 from sparselearning.coverage import coverage
-from sparselearning.errors import UsageError
+from sparselearning.errors import UsageError, check_number, kind_of
 from sparselearning.layers import clear_, layer_weights, unwrap
 from sparselearning.methods import Layer
 from sparselearning.topology import Topology
@@ -113,13 +113,17 @@ class Connections:
                 momentum.mul_(_MOMENTUM).add_(gradient)
 
     @torch.no_grad()
-    def clip_grad_norm_(self, parameters: Iterable[nn.Parameter], max_norm: float) -> Tensor:
+    def clip_grad_norm_(self, parameters: Tensor | Iterable[Tensor], max_norm: float) -> Tensor:
         """As `torch.nn.utils.clip_grad_norm_`, but the norm is that of the sub-network; returns it."""
-        parameters = list(parameters)
+        several = isinstance(parameters, Iterable) and not isinstance(parameters, Tensor)
+        clipped: list[Any] = list(parameters) if several else [parameters]
+        if odd := [parameter for parameter in clipped if not isinstance(parameter, Tensor)]:
+            raise UsageError(f"clip_grad_norm_ takes model.parameters(), not {kind_of(odd[0])}")
+        check_number("max_norm", max_norm, 0)
         masks = {id(weight): self.masks[name] for name, weight in self.weights.items()}
-        gradients = [(masks.get(id(p)), p.grad) for p in parameters if p.grad is not None]
+        gradients = [(masks.get(id(p)), p.grad) for p in clipped if p.grad is not None]
         norm = nn.utils.get_total_norm([g if mask is None else torch.where(mask, g, 0) for mask, g in gradients])
-        nn.utils.clip_grads_with_norm_(parameters, max_norm, norm)
+        nn.utils.clip_grads_with_norm_(clipped, max_norm, norm)
         return norm
 
     @torch.no_grad()

@@ -78,4 +78,5 @@ def kind_of(value: Any) -> str:
         return f"{str(value.dtype).removeprefix('torch.')} of shape {tuple(value.shape)}{place}"
     if isinstance(value, type):
         return f"the class {value.__name__}"
-    return "None" if value is None else f"a {type(value).__name__}"
+    name = type(value).__name__
+    return "None" if value is None else f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"

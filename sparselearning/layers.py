@@ -18,7 +18,13 @@ _BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def unwrap(model: nn.Module) -> nn.Module:
-    """The model without the wrappers of DDP, torch.compile and Fabric, so that its parameters have plain names."""
+    """The model without the wrappers of DDP, torch.compile and Fabric, so that its parameters have plain names.
+
+    Raises:
+        UsageError: it is no module.
+    """
+    if not isinstance(model, nn.Module):
+        raise UsageError(f"the model is {kind_of(model)}, not a torch.nn.Module")
     while True:
         if isinstance(model, DistributedDataParallel | nn.DataParallel):
             model = model.module
@@ -44,8 +50,6 @@ def maskable_weights(
     Raises:
         UsageError: a pattern names nothing that could be meant, or there is nothing to mask.
     """
-    if not isinstance(model, nn.Module):
-        raise UsageError(f"the model is {kind_of(model)}, not a torch.nn.Module: call Masking(model, optimizer, ...)")
     for option, patterns in {"exempt": exempt, "include": include}.items():
         if not is_names(patterns):
             raise UsageError(f"{option} {shown(patterns)} is not a list of shell patterns of parameter names")

@@ -10,14 +10,21 @@ from torch import Tensor, nn
 from sparselearning import distributions, schedules
 from sparselearning.connections import Connections
 from sparselearning.coverage import warn_of_dense
-from sparselearning.errors import UsageError, choose
+from sparselearning.errors import UsageError, choose, shown
 from sparselearning.exploration import explored, next_threshold
 from sparselearning.initialization import initial_masks
 from sparselearning.layers import maskable_weights, torch_optimizer, unwrap
 from sparselearning.methods import METHODS
 from sparselearning.phases import Exploration
 from sparselearning.topology import pruned
-from sparselearning.validation import check_arguments, check_exploration, check_method, check_state, check_weights
+from sparselearning.validation import (
+    check_arguments,
+    check_exploration,
+    check_method,
+    check_phase,
+    check_state,
+    check_weights,
+)
 
 _NUMBERS = ("step", "updates", "dropped", "grown", "window", "threshold")
 
@@ -212,6 +219,9 @@ class Masking(Connections):
             updates: do connections move every ΔT, counted from `start`, and does p decay to `end`?
             explore: the exploration with which it begins; not again where a resumed run is past `start`.
         """
+        check_phase(start, end)
+        if explore is not None and not isinstance(explore, Exploration):
+            raise UsageError(f"explore {shown(explore)} is not an Exploration(rate, growth, drop)")
         self.window = (start, end if updates else start)
         if explore is not None and self.step == start:
             self.explore(explore.rate, explore.growth, explore.drop)
@@ -247,6 +257,7 @@ class Masking(Connections):
             topology = pruned(topology, self.weights, self._count_now())
             self.dropped += before - topology.nnz
         if growth is not None:
+            check_exploration(self, rate, growth, "smallest" if drop is None else drop)
             layers = self.layers(topology, key=(self.seed, self.updates))
             threshold = self.threshold if drop is None else None
             part = topology.only(layers)

@@ -143,6 +143,13 @@ def check_state(masking: "Masking", state: Mapping[str, Any]) -> None:
         raise UsageError(f"the saved masks leave {empty} without a connection: the state was changed")
 
 
+def check_phase(start: int, end: int | None) -> None:
+    """Raises UsageError where these are not the steps at which a phase starts and ends."""
+    check_count("the first step of a phase", start, 0)
+    if end is not None:
+        check_count("the end of a phase", end, start)
+
+
 def _check_progress(masking: "Masking", state: Mapping[str, Any]) -> None:
     """How far the run has come, and what it is about to do."""
     for name in ("step", "updates", "dropped", "grown"):
@@ -152,9 +159,7 @@ def _check_progress(masking: "Masking", state: Mapping[str, Any]) -> None:
     window, due = state["window"], state["exploration"]
     if not isinstance(window, tuple | list) or len(window) != 2:
         raise UsageError(f"window {shown(window)} of the saved state is not a pair of steps")
-    check_count("the window of the saved state from", window[0], 0)
-    if window[1] is not None:
-        check_count("the window of the saved state to", window[1], window[0])
+    check_phase(*window)
     if due is not None:
         if not isinstance(due, tuple | list) or len(due) != 3:
             raise UsageError(f"exploration {shown(due)} of the saved state is not (rate, growth, drop)")

@@ -83,7 +83,9 @@ TAMPERED: dict[str, tuple[Callable[[State], Any], str]] = {
     **put("updates", -1, 0.5, nan, "1", None),
     **put("dropped", -1, nan, "1", None),
     **put("grown", -1, nan, "1", None),
-    **put("window", None, 5, (0,), (5, 2), ("0", None), (0.5, None), (-1, None), (nan, nan), (None, None)),
+    **put("window", None, 5, (0,)),
+    **put("window", (5, 2), (0, nan), (0, 2.5), match="end of a phase"),
+    **put("window", ("0", None), (0.5, None), (-1, None), (None, None), match="first step of a phase"),
     **put("exploration", 0.5, (), (0.5,), (1.5, "gradient", "smallest"), ("0.5", "gradient", "smallest")),
     **put("exploration", (0.5, "up", "smallest"), match="growth 'up'"),
     **put("exploration", (0.5, "gradient", "least"), match="drop 'least'"),
@@ -162,6 +164,21 @@ def test_a_state_from_the_middle_of_gradual_pruning_is_taken() -> None:
     fresh.masking.load_state_dict(begun.masking.state_dict())
     train(fresh.model, fresh.optimizer, 6)
     check_sparse(fresh.masking)
+
+
+def test_a_state_without_its_model_is_refused_at_the_next_step() -> None:
+    parts = training(steps=5)
+    parts.masking.load_state_dict(training(seed=1, steps=5).masking.state_dict())
+    refused(lambda: train(parts.model, parts.optimizer, 1), "load the model's state dict too")
+
+
+def test_a_state_of_another_seed_is_taken_with_its_model() -> None:
+    parts, other = training("set", steps=5), training("set", seed=1, steps=5)
+    parts.masking.load_state_dict(other.masking.state_dict())
+    parts.model.load_state_dict(other.model.state_dict())
+    assert bits(parts.masking.masks) == bits(other.masking.masks)
+    train(parts.model, parts.optimizer, 5)
+    check_sparse(parts.masking)
 
 
 # ---- of a superposition ----------------------------------------------------------------------------------------------
