@@ -1,14 +1,18 @@
 """What sparse training must leave behind in any loop: exact counts, and zeros outside the masks."""
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from sparselearning import Masking, take_ticket
+from sparselearning import Exploration, Masking, Superposition, take_ticket
+from sparselearning.phases import normal_phase, sup_tickets
 
 STEPS, EVERY, UPDATES = 50, 15, 3  # connections move at steps 15, 30 and 45 of 50
 DENSITY = 0.2
+# 20 steps as ever and three cycles of 10, each with a ticket
+PLAN = sup_tickets(normal_phase(2, 10, 0.01, drops=(0.5,)), 3, 10, 0.001, 0.005, [Exploration(0.5)])
 RIGL = {"method": "rigl", "density": DENSITY, "update_frequency": EVERY, "total_steps": STEPS}
 
 
@@ -62,3 +66,11 @@ def bits(state: Any) -> Any:
     if isinstance(state, list | tuple):
         return [bits(value) for value in state]
     return state.detach().clone() if isinstance(state, Tensor) else state
+
+
+def superposed(masking: Masking, states: Iterable[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """The ticket of these networks, whose connections are their non-zeros."""
+    superposition = Superposition(masking.masks, masking.target)
+    for state in states:
+        superposition.add(take_ticket(state, {name: state[name] != 0 for name in masking.masks}))
+    return superposition.ticket()

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sparselearning import UsageError
-from tests.exact import RIGL, STEPS, Exact, bits
+from tests.exact import DENSITY, PLAN, RIGL, STEPS, Exact, bits, superposed
 from tests.tiny import Tiny, differences
 
 lightning = pytest.importorskip("lightning")
@@ -89,7 +89,7 @@ def test_fifty_steps_and_three_updates_are_exact(tmp_path):
 
 def end(trainer: Trainer, callback: MaskingCallback) -> dict[str, Any]:
     model, optimizer = trainer.lightning_module.state_dict(), trainer.optimizers[0].state_dict()
-    return bits({"model": dict(model), "optimizer": optimizer, "masking": callback.masking.state_dict()})
+    return bits({"model": dict(model), "optimizer": optimizer, "masking": callback.state()})
 
 
 @pytest.mark.parametrize("step", [20, 28])
@@ -192,3 +192,19 @@ def test_a_checkpoint_without_masks_or_with_others_is_refused(tmp_path):
     with pytest.raises(UsageError, match="saved masks"):
         other = MaskingCallback(**RIGL | {"density": 0.1})
         make_trainer(tmp_path, other).fit(Module(), Loader(), ckpt_path=tmp_path / "sparse.ckpt")
+
+
+def test_a_plan_ends_in_the_superposition_of_its_tickets_and_resumes_in_a_cycle(tmp_path):
+    whole = MaskingCallback("rigl", DENSITY, update_frequency=5, phases=PLAN)
+    keep = ModelCheckpoint(tmp_path, "{step}", save_top_k=-1, every_n_train_steps=1)
+    trainer = make_trainer(tmp_path, whole, keep)
+    trainer.fit(Module(), Loader())
+    states = {n: torch.load(tmp_path / f"step={n}.ckpt", weights_only=True)["state_dict"] for n in (30, 40, 50)}
+    assert whole.superposition.tickets == 3
+    assert differences(whole.superposition.ticket(), superposed(whole.masking, states.values())) == []
+    assert trainer.optimizers[0].param_groups[0]["lr"] == PLAN[-1].lr(9)
+    for step in (33, 40):
+        resumed = MaskingCallback("rigl", DENSITY, update_frequency=5, phases=PLAN)
+        second = make_trainer(tmp_path, resumed)
+        second.fit(Module(), Loader(), ckpt_path=tmp_path / f"step={step}.ckpt")
+        assert differences(end(trainer, whole), end(second, resumed)) == []

@@ -1,15 +1,17 @@
 """The callback for the Trainer of Hugging Face, on BERT and GPT-2 of a few thousand weights."""
 
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from sparselearning import UsageError, take_ticket
-from tests.exact import RIGL, STEPS, UPDATES, Exact, bits
-from tests.tiny import differences
+from tests.exact import DENSITY, PLAN, RIGL, STEPS, UPDATES, Exact, bits, superposed
+from tests.tiny import differences, launch
 
 transformers = pytest.importorskip("transformers")
 from transformers import Trainer, TrainerCallback, TrainingArguments  # noqa: E402
@@ -81,18 +83,17 @@ def test_fifty_steps_and_three_updates_are_exact(name, tmp_path):
 
 def end(trainer: Trainer, callback: MaskingCallback) -> dict[str, Any]:
     model, optimizer = trainer.model.state_dict(), trainer.optimizer.state_dict()
-    return bits({"model": dict(model), "optimizer": optimizer, "masking": callback.masking.state_dict()})
+    return bits({"model": dict(model), "optimizer": optimizer, "masking": callback.state()})
 
 
 @every_model
-@pytest.mark.parametrize("step", [20, 40])
-def test_a_resumed_training_ends_in_the_same_bits(name, step, tmp_path):
+def test_a_resumed_training_ends_in_the_same_bits(name, tmp_path):
     whole = MaskingCallback(**RIGL)
     trainer = make_trainer(name, tmp_path, whole)
     trainer.train()
     resumed = MaskingCallback(**RIGL)
     second = make_trainer(name, tmp_path / "elsewhere", resumed)
-    second.train(resume_from_checkpoint=str(tmp_path / f"checkpoint-{step}"))
+    second.train(resume_from_checkpoint=str(tmp_path / "checkpoint-20"))
     assert differences(end(trainer, whole), end(second, resumed)) == []
 
 
@@ -138,7 +139,7 @@ class Start(TrainerCallback):
     """The masks with which a training begins; it comes after the callback that makes them."""
 
     def on_train_begin(self, args: Any, state: Any, control: Any, optimizer: Any, **kwargs: Any) -> None:
-        self.masks = bits(optimizer.state_dict()["state"]["masking"]["masks"])
+        self.masks = bits(optimizer.state_dict()["state"]["sparse training"]["masking"]["masks"])
 
 
 def test_the_best_model_comes_with_its_masks(tmp_path):
@@ -148,20 +149,81 @@ def test_the_best_model_comes_with_its_masks(tmp_path):
                            eval_strategy="steps", metric_for_best_model="loss", greater_is_better=True)  # fmt: skip
     trainer.train()
     best = Path(trainer.state.best_model_checkpoint)
-    saved = torch.load(best / "optimizer.pt", weights_only=True)["state"]["masking"]
+    saved = torch.load(best / "optimizer.pt", weights_only=True)["state"]["sparse training"]["masking"]
     assert saved["updates"] < UPDATES
     assert differences(callback.masking.masks, saved["masks"]) == []
     take_ticket(trainer.model.state_dict(), callback.masking.masks)
 
 
 def test_what_cannot_be_resumed_is_refused_in_one_line(tmp_path):
-    make_trainer("bert", tmp_path / "dense", max_steps=20).train()
+    short = {"max_steps": 2, "save_steps": 2}
+    make_trainer("bert", tmp_path / "dense", **short).train()
     with pytest.raises(UsageError, match="holds no masks"):
-        make_trainer("bert", tmp_path, MaskingCallback(**RIGL)).train(str(tmp_path / "dense/checkpoint-20"))
-    make_trainer("bert", tmp_path / "sparse", MaskingCallback(**RIGL), max_steps=20).train()
+        make_trainer("bert", tmp_path, MaskingCallback(**RIGL)).train(str(tmp_path / "dense/checkpoint-2"))
+    make_trainer("bert", tmp_path / "sparse", MaskingCallback(**RIGL), **short).train()
     with pytest.raises(UsageError, match="saved masks"):
         other = MaskingCallback(**RIGL | {"density": 0.1})
-        make_trainer("bert", tmp_path, other).train(str(tmp_path / "sparse/checkpoint-20"))
+        make_trainer("bert", tmp_path, other).train(str(tmp_path / "sparse/checkpoint-2"))
     with pytest.raises(UsageError, match="save_only_model=False"):
         make_trainer("bert", tmp_path, MaskingCallback(**RIGL), load_best_model_at_end=True, save_only_model=True,
                      eval_strategy="steps", eval_steps=20).train()  # fmt: skip
+
+
+def test_two_processes_have_the_same_masks_and_resume_to_the_same_bits(tmp_path):
+    assert launch(2, whole_and_resumed, tmp_path) == [0, 0]
+    first, second = (torch.load(tmp_path / str(rank)) for rank in range(2))
+    assert differences(first, second) == []
+    assert first["masking"]["masking"]["updates"] == 2
+
+
+def whole_and_resumed(folder: Path) -> None:
+    rank = os.environ["RANK"]
+    ends = []
+    for checkpoint in (None, str(folder / "checkpoint-4")):
+        callback = MaskingCallback("rigl", DENSITY, update_frequency=3)
+        trainer = make_trainer("bert", folder, callback, max_steps=8, save_steps=4, ddp_backend="gloo")
+        trainer.train(checkpoint)
+        assert trainer.args.world_size == 2
+        ends.append(end(trainer, callback))
+    assert differences(*ends) == []
+    torch.save(ends[0], folder / rank)
+
+
+class Rates(TrainerCallback):
+    """The learning rate of each step, before the Trainer's scheduler changes it."""
+
+    def __init__(self) -> None:
+        self.rates: list[float] = []
+
+    def on_optimizer_step(self, args: Any, state: Any, control: Any, optimizer: Any, **kwargs: Any) -> None:
+        assert len({group["lr"] for group in optimizer.param_groups}) == 1
+        self.rates.append(optimizer.param_groups[0]["lr"])
+
+
+def test_a_plan_ends_in_the_superposition_of_its_tickets_and_resumes_in_a_cycle(tmp_path):
+    whole, rates = MaskingCallback("rigl", DENSITY, update_frequency=5, phases=PLAN), Rates()
+    trainer = make_trainer("bert", tmp_path, whole, rates, save_steps=5)
+    trainer.train()
+    assert rates.rates == [phase.lr(step - phase.start) for phase in PLAN for step in range(phase.start, phase.end)]
+    assert whole.masking.updates == 3 + 3  # at 5, 10 and 15, and where each cycle begins
+    ends = [load_file(tmp_path / f"checkpoint-{step}/model.safetensors") for step in (30, 40, 50)]
+    ticket = superposed(whole.masking, ends)
+    assert whole.superposition.tickets == 3
+    assert differences({name: whole.superposition.ticket()[name] for name in ticket}, ticket) == []
+    for step in (35, 40):
+        resumed = MaskingCallback("rigl", DENSITY, update_frequency=5, phases=PLAN)
+        second = make_trainer("bert", tmp_path / "elsewhere", resumed)
+        second.train(str(tmp_path / f"checkpoint-{step}"))
+        assert differences(end(trainer, whole), end(second, resumed)) == []
+
+
+def test_a_plan_of_other_steps_is_refused_and_missing_tickets_are_told(tmp_path):
+    with pytest.raises(UsageError, match="the phases have 50 steps, but the trainer does 40"):
+        make_trainer("bert", tmp_path, MaskingCallback(phases=PLAN), max_steps=40).train()
+    with pytest.warns(UserWarning, match="1 of 3 tickets"):
+        make_trainer("bert", tmp_path, MaskingCallback(phases=PLAN), Stop()).train()
+
+
+class Stop(TrainerCallback):
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        control.should_training_stop = state.global_step == 35

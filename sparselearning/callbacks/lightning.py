@@ -19,22 +19,18 @@ class MaskingCallback(SparseTraining, Callback):
     on to the same bits. Lightning clips gradients before the optimizer meets them, and would measure those of inactive
     weights too: the callback does what `gradient_clip_val` says in its place, by the norm of the sub-network.
 
-    Args:
-        options: those of `Masking`; `total_steps` is the Trainer's unless given.
-
-    Attributes:
-        masking: from the start of training on.
+    Arguments and attributes are those of `SparseTraining`.
 
     Raises:
-        UsageError: when training begins: the options do not fit the model, there is not one optimizer, or a checkpoint
-            to resume from holds no masks or those of other options.
+        UsageError: when training begins: the options do not fit the model or the Trainer, there is not one optimizer,
+            or a checkpoint to resume from holds no masks or those of other options.
     """
 
     _saved: dict[str, Any] | None = None
     _clip_val: float | None = None  # the Trainer's, during the callback's own clipping and the step after it
 
     def state_dict(self) -> dict[str, Any]:
-        return {} if self.masking is None else self.masking.state_dict()
+        return self.state()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._saved = state_dict  # this comes before there are optimizers
@@ -51,6 +47,9 @@ class MaskingCallback(SparseTraining, Callback):
         self.begin(pl_module, trainer.optimizers[0], int(steps) if math.isfinite(steps) else None, self._saved)
         self._saved = None
 
+    def on_train_batch_start(self, *_: Any) -> None:
+        self.before_step()
+
     def on_before_optimizer_step(
         self, trainer: Trainer, pl_module: LightningModule, optimizer: torch.optim.Optimizer
     ) -> None:
@@ -61,7 +60,14 @@ class MaskingCallback(SparseTraining, Callback):
             self.masking.clip_grad_norm_(parameters, self._clip_val)
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
-        trainer.gradient_clip_val = trainer.gradient_clip_val or self._clip_val
+        self._give_back_clipping(trainer)
+        self.after_step()
 
     def on_exception(self, trainer: Trainer, *_: Any) -> None:
-        self.on_train_batch_end(trainer)
+        self._give_back_clipping(trainer)
+
+    def _give_back_clipping(self, trainer: Trainer) -> None:
+        trainer.gradient_clip_val = trainer.gradient_clip_val or self._clip_val
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.end()

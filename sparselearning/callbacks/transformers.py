@@ -10,7 +10,7 @@ from transformers.trainer import OPTIMIZER_NAME
 from sparselearning.callbacks.base import SparseTraining
 from sparselearning.errors import UsageError
 
-_KEY = "masking"  # of the masks in the state of the optimizer
+_KEY = "sparse training"  # beside the parameters in the state of the optimizer
 
 
 class MaskingCallback(SparseTraining, TrainerCallback):
@@ -24,15 +24,11 @@ class MaskingCallback(SparseTraining, TrainerCallback):
     optimizer meets them, and would measure those of inactive weights too: the callback does what `max_grad_norm` says
     in its place, by the norm of the sub-network. The `grad_norm` in the log remains that of the dense gradient.
 
-    Args:
-        options: those of `Masking`; `total_steps` is the Trainer's unless given.
-
-    Attributes:
-        masking: from the start of training on.
+    Arguments and attributes are those of `SparseTraining`.
 
     Raises:
-        UsageError: when training begins: the options do not fit the model, a checkpoint to resume from holds no masks
-            or those of other options, or checkpoints of the best model would be saved without masks.
+        UsageError: when training begins: the options do not fit the model or the Trainer, a checkpoint to resume from
+            holds no masks or those of other options, or checkpoints of the best model would be saved without masks.
     """
 
     _max_grad_norm = 0.0
@@ -55,12 +51,12 @@ class MaskingCallback(SparseTraining, TrainerCallback):
         self.masking.optimizer.register_state_dict_post_hook(self._save)
 
     def _save(self, optimizer: torch.optim.Optimizer, state_dict: dict[str, Any]) -> None:
-        assert self.masking is not None
-        state_dict["state"][_KEY] = self.masking.state_dict()
+        state_dict["state"][_KEY] = self.state()
 
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
+        self.before_step()
         self._max_grad_norm = args.max_grad_norm or self._max_grad_norm  # 0 where the last step was interrupted
         args.max_grad_norm = 0.0
 
@@ -72,11 +68,15 @@ class MaskingCallback(SparseTraining, TrainerCallback):
             assert self.masking is not None
             self.masking.clip_grad_norm_(kwargs["model"].parameters(), args.max_grad_norm)
 
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        self.after_step()
+
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
+        self.end()
         if args.load_best_model_at_end and state.best_model_checkpoint is not None:
             path = Path(state.best_model_checkpoint) / OPTIMIZER_NAME
             saved = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
             assert self.masking is not None
-            self.masking.load_state_dict(saved["state"][_KEY])
+            self.masking.load_state_dict(saved["state"][_KEY]["masking"])
