@@ -27,10 +27,7 @@ PACKAGES = ("torch", "torchvision", "accelerate", "datasets", "safetensors", "nu
 
 def default_name(args: argparse.Namespace) -> str:
     """What `ls runs` shows, e.g. cifar10-vgg16-granet-d0.05-sup-seed0."""
-    data = (
-        Path(args.data_dir).name if args.data not in ("digits", "cifar10", "cifar100") and args.data_dir else args.data
-    )
-    parts = [data.replace("/", "-"), args.model]
+    parts = [args.data.replace("/", "-"), args.model]
     parts += [args.method, f"d{args.density:g}"] if args.sparse else ["dense"]
     parts += [name for switch, name in (("rewind", "ltr"), ("distill", "distilled")) if getattr(args, switch)]
     parts += [switch.removesuffix("_tickets") for switch in SWITCHES if getattr(args, switch)]
