@@ -146,10 +146,11 @@ def test_a_checkpoint_that_does_not_say_is_gone_on_with(tmp_path):
 
 @pytest.mark.parametrize(("before", "now"), [({"deterministic": True}, {"deterministic": False}),
                                              ({"deterministic": False}, {"deterministic": True}),
-                                             ({}, {"deterministic": True}), ({}, {"density": 0.1})])  # fmt: skip
+                                             ({}, {"deterministic": True}), ({}, {"density": 0.1}),
+                                             ({"unheard_of": False}, {})])  # fmt: skip
 def test_other_kernels_are_another_run(before, now, tmp_path):
     path = tmp_path / "step-00000001"
     save_checkpoint(path, 1, {"step": 1}, before)
-    with pytest.raises(UsageError, match=f"is from a run with {next(iter(now))}"):
+    with pytest.raises(UsageError, match=f"is from a run with {next(iter(now | before))}"):
         load_checkpoint(path, now)
     assert load_checkpoint(path, before) == {"step": 1}
