@@ -18,6 +18,7 @@ from tests.tiny import NETWORKS, Tiny, load_images, main
 from utils.tracking import Tracker
 
 EPOCHS, STEPS, BATCH, IMAGES = 9, 3, 16, 44  # the last batch of an epoch has 12
+MORE, WHOLE = 54, 48  # images, of which an epoch leaves 6 out
 DECAY, MOMENTUM = 0.01, 0.8
 WORDS = ("--data", "tiny", "--model", "norm", "--batch-size", str(BATCH), "--epochs", str(EPOCHS), "--lr", "0.1",
          "--weight-decay", str(DECAY), "--momentum", str(MOMENTUM))  # fmt: skip
@@ -31,7 +32,7 @@ CYCLIC = [0.1] * 6 + [0.01] * 3 + [0.001] * 6 + 2 * CYCLE
 
 
 def by_hand(
-    seed: int, rates: list[float], masks: dict[str, Tensor], smoothing: float, held_out: bool
+    seed: int, rates: list[float], masks: dict[str, Tensor], smoothing: float, more: bool
 ) -> Iterator[tuple[dict[str, Any], dict[str, Tensor]]]:
     """After every epoch, what a row of metrics.csv should say, and a copy of the state dict.
 
@@ -39,7 +40,8 @@ def by_hand(
     """
     torch.manual_seed(seed)
     model = NETWORKS["norm"](10, 1.0)
-    splits = load_images("tiny", None, "cpu", valid_fraction=0.1 if held_out else 0)
+    trained = WHOLE if more else IMAGES
+    splits = load_images("tiny", None, "cpu", limit_train=MORE if more else None, valid_fraction=0.1 * more)
     parameters = dict(model.named_parameters())
     velocity = {name: torch.zeros_like(parameter) for name, parameter in parameters.items()}
     for name, mask in masks.items():
@@ -48,7 +50,7 @@ def by_hand(
         order, loss, correct = splits.train.epoch(seed, epoch), 0.0, 0
         model.train()
         for step in range(STEPS):
-            images, labels = order.batch(BATCH * step, min(BATCH * (step + 1), IMAGES))
+            images, labels = order.batch(BATCH * step, min(BATCH * (step + 1), trained))
             logits = model(images)
             wanted = (1 - smoothing) * F.one_hot(labels, 10) + smoothing / 10
             losses = -(wanted * logits.log_softmax(1)).sum(1)
@@ -58,7 +60,7 @@ def by_hand(
                 parameter.data.sub_(rates[STEPS * epoch + step] * velocity[name])
             loss, correct = loss + losses.sum().item(), correct + int((logits.argmax(1) == labels).sum())
         row: dict[str, Any] = {"epoch": epoch + 1, "step": STEPS * (epoch + 1), "lr": rates[STEPS * epoch + STEPS - 1],
-                               "loss": loss / IMAGES, "accuracy": 100 * correct / IMAGES}  # fmt: skip
+                               "loss": loss / trained, "accuracy": 100 * correct / trained}  # fmt: skip
         if splits.valid is not None:
             images, labels = splits.valid.clean_batch(0, 20)
             row["valid_accuracy"] = 100 * (model.eval()(images).argmax(1) == labels).double().mean().item()
@@ -80,7 +82,7 @@ def same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
     ("seed", "words", "rates", "smoothing"),
     [
         (3, (), PLAIN, 0.0),
-        (4, ("--valid-fraction", "0.1", "--label-smoothing", "0.2"), PLAIN, 0.2),
+        (4, ("--limit-train", str(MORE), "--valid-fraction", "0.1", "--label-smoothing", "0.2"), PLAIN, 0.2),
         (5, ("--sparse", "--method", "static", "--density", "0.3", *SUP), CYCLIC, 0.0),
     ],
 )
@@ -93,7 +95,7 @@ def test_a_run_is_the_one_by_hand(
     if tickets:  # the connections never move, so that any ticket tells them
         masks = {name: tickets[0][name] != 0 for name in ("0.weight", "4.weight", "8.weight")}
         assert sum(int(mask.sum()) for mask in masks.values()) == round(0.3 * sum(m.numel() for m in masks.values()))
-    epochs = list(by_hand(seed, rates, masks, smoothing, "--valid-fraction" in words))
+    epochs = list(by_hand(seed, rates, masks, smoothing, "--limit-train" in words))
     for found, (expected, _) in zip(rows_of(tmp_path), epochs, strict=True):
         assert {name: found[name] for name in expected} == pytest.approx(expected, rel=1e-3)
         assert ("valid_accuracy" in found) == ("valid_accuracy" in expected)
