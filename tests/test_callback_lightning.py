@@ -32,6 +32,9 @@ class Module(LightningModule):
         images, labels = batch
         return F.cross_entropy(self.net(images), labels)
 
+    def test_step(self, batch: list[Tensor], index: int) -> None:
+        pass
+
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.AdamW(self.parameters(), lr=0.01, weight_decay=0.1)
 
@@ -158,9 +161,23 @@ def test_a_second_fit_goes_on_with_the_masks(tmp_path):
     assert (callback.masking.step, callback.masking.updates) == (STEPS + 30, 2 + 1)
 
 
+def test_a_fit_after_a_test_goes_on_with_the_masks_that_the_test_loaded(tmp_path):
+    callback, module, start = MaskingCallback(**RIGL), Module(), Start()
+    keep = ModelCheckpoint(tmp_path, "{step}", save_top_k=-1, every_n_train_steps=20)
+    make_trainer(tmp_path, callback, keep).fit(module, Loader())
+    make_trainer(tmp_path, callback).test(module, Loader(), ckpt_path=tmp_path / "step=20.ckpt", weights_only=True)
+    make_trainer(tmp_path, callback, start, max_epochs=1).fit(module, Loader())
+    saved = torch.load(tmp_path / "step=20.ckpt", weights_only=True)
+    masks = saved["callbacks"]["MaskingCallback"]["masking"]["masks"]
+    assert differences(start.state, {"model": dict(saved["state_dict"]), "masks": masks}) == []
+
+
 def test_another_network_gets_masks_of_its_own(tmp_path):
-    callback = MaskingCallback(**RIGL)
-    make_trainer(tmp_path, callback, max_epochs=2).fit(Module(), Loader())
+    callback, module = MaskingCallback(**RIGL), Module()
+    first = make_trainer(tmp_path, callback, max_epochs=2)
+    first.fit(module, Loader())
+    first.save_checkpoint(tmp_path / "first.ckpt")
+    first.test(module, Loader(), ckpt_path=tmp_path / "first.ckpt")
     make_trainer(tmp_path, callback, max_epochs=1).fit(Module(), Loader())
     assert (callback.masking.step, callback.masking.updates) == (EPOCH, 0)
 

@@ -26,14 +26,15 @@ class MaskingCallback(SparseTraining, Callback):
             or a checkpoint to resume from holds no masks or those of other options.
     """
 
-    _saved: dict[str, Any] | None = None
+    _saved: tuple[LightningModule, dict[str, Any] | None] | None = None  # what was loaded last, and into what
     _clip_val: float | None = None  # the Trainer's, during the callback's own clipping and the step after it
 
     def state_dict(self) -> dict[str, Any]:
         return self.state()
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._saved = state_dict  # this comes before there are optimizers
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        # the weights are loaded, but there are no optimizers yet; validate and test load checkpoints too
+        self._saved = pl_module, checkpoint["callbacks"].get(self.state_key)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if len(trainer.optimizers) != 1:
@@ -41,10 +42,12 @@ class MaskingCallback(SparseTraining, Callback):
                 f"{type(pl_module).__name__} has {len(trainer.optimizers)} optimizers: in place of this callback make "
                 f"a Masking for each in configure_optimizers, of the part whose weights it holds"
             )
-        if trainer.ckpt_path is not None and self._saved is None:
+        module, saved = self._saved or (None, None)
+        if trainer.ckpt_path is not None and saved is None:
             raise UsageError("the checkpoint holds no masks: it was saved without MaskingCallback")
         steps = trainer.estimated_stepping_batches  # asked any earlier, it keeps loaders from being resumed
-        self.begin(pl_module, trainer.optimizers[0], int(steps) if math.isfinite(steps) else None, self._saved)
+        finite = int(steps) if math.isfinite(steps) else None
+        self.begin(pl_module, trainer.optimizers[0], finite, saved if module is pl_module else None)
         self._saved = None
 
     def on_train_batch_start(self, *_: Any) -> None:
