@@ -99,8 +99,8 @@ def test_a_finished_run_is_done_only_if_it_is_the_one_asked_for(folder):
 
 
 def test_what_is_recorded_makes_the_same_run_as_a_config(folder):
-    args = options(output_dir=str(folder), sparse=True, density=0.1, exempt=("classifier.*",))
-    RunFolder(args).claim()
+    words = ["--sparse", "--density", "0.1", "--exempt", "classifier.*"]
+    RunFolder(parse(CIFAR, "", ["--output-dir", str(folder), *words])).claim()
     recorded = yaml.safe_load((folder / "args.yaml").read_text())
     assert recorded["density"] == 0.1 and recorded["exempt"] == ["classifier.*"]
     assert not {"cycle_epochs", "init_density", "cima_beta", "data_dir", "resume"} & set(recorded)  # they did nothing

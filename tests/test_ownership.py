@@ -1,5 +1,7 @@
 """A run folder has an owner: nothing but a run is replaced or continued, and no two are at work in it."""
 
+import contextlib
+import io
 import os
 import time
 from pathlib import Path
@@ -9,7 +11,8 @@ import pytest
 
 from sparselearning.errors import UsageError
 from tests.test_output import OWN, contents, fill, options
-from tests.tiny import SPARSE, last_state, main, start
+from tests.tiny import SPARSE, SUP_TICKETS, last_state, main, start
+from utils import evaluate, report, superpose
 from utils.locks import release
 from utils.output import RunFolder
 from utils.paths import FILES
@@ -145,3 +148,54 @@ def test_two_runs_at_once_in_one_folder(choice, tmp_path):
     running.join()
     next_step = last_state(tmp_path / "run")["step"] + 1
     assert main(tmp_path / "run", *LONG, "--resume", "auto", stop=next_step)[0] == 143
+
+
+# ---- reports ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def finished(folder):
+    """A finished run, and a report beside it."""
+    assert main(folder, *SPARSE, *SUP_TICKETS, "--model", "tiny", "--save-tickets")[0] == 0
+    (folder / "learning_curve.png").touch()  # tiny runs draw none
+    (folder.parent / "report.json").write_text("{}")
+    return folder
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["summary.json", "ticket.safetensors", "metrics.csv", "learning_curve.png", "args.yaml", "checkpoints",
+     "tickets/ticket-1.safetensors", "nowhere/report.json"],
+)  # fmt: skip
+@pytest.mark.parametrize("flag", ["--json", "--csv", "--plot"])
+def test_a_report_replaces_nothing_of_a_run(flag, name, finished, capsys):
+    before = {path: path.read_bytes() for path in finished.rglob("*") if path.is_file()}
+    for command, words in ((report, [finished]), (evaluate, ["--tickets", finished / "ticket.safetensors"])):
+        if command is report or flag == "--json":
+            assert refused(command, *words, flag, finished / name)
+    assert {path: path.read_bytes() for path in finished.rglob("*") if path.is_file()} == before
+
+
+def test_a_superposition_replaces_nothing_of_a_run(finished):
+    tickets = sorted(finished.glob("tickets/*"))
+    for name in ("summary.json", "ticket.safetensors", "metrics.csv"):
+        assert "not to be replaced" in refused(
+            superpose, "--tickets", *tickets, "--overwrite", "--output", finished / name
+        )
+    json = ("--json", tickets[1])
+    assert "another file of this command" in refused(superpose, "--tickets", *tickets, *json)
+
+
+def test_a_report_may_be_replaced(finished, capsys):
+    target = finished.parent / "report.json"
+    report.main([str(finished), "--json", str(target)])
+    assert target.read_text() != "{}"
+    assert "another file of this command" in refused(report, finished, "--json", target, "--csv", target)
+
+
+def refused(command, *words):
+    """The one line on stderr."""
+    with contextlib.redirect_stderr(io.StringIO()) as err, pytest.raises(SystemExit) as stop:
+        command.main([*map(str, words)])
+    assert stop.value.code == 2 and err.getvalue().count("\n") == 1
+    return err.getvalue()

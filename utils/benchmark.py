@@ -17,7 +17,6 @@ import itertools
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -30,12 +29,15 @@ from sparselearning import METHODS, Masking, Superposition, take_ticket
 from utils.arguments import Help, Parser
 from utils.data import PAD, ImageSet
 from utils.errors import one_line_errors
+from utils.files import write_whole
 from utils.loader_benchmark import loader
 from utils.options import CIFAR
 from utils.output import PACKAGES, environment
+from utils.paths import check_report, file_path, place
 from utils.sources import SIDE
 
 IMAGES, CLASSES = 10_000, 10
+MOST = 100_000  # of anything
 
 Result = dict[str, float]
 
@@ -150,9 +152,9 @@ def milliseconds(device: torch.device, *work: Callable[[], object]) -> float:
 
 
 def positive(text: str) -> int:
-    if text.isdecimal() and int(text) > 0:
+    if text.isdecimal() and 0 < int(text) <= MOST:
         return int(text)
-    raise argparse.ArgumentTypeError(f"{text} is not a positive whole number")
+    raise argparse.ArgumentTypeError(f"{text:.60} is not a positive whole number of at most {MOST:,}")
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -166,20 +168,16 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--warm-up", type=positive, default=2, metavar="N", help="pairs before, which do not count (2)")
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"], help="(a GPU where there is one)")
     parser.add_argument("--mixed-precision", default="no", choices=["no", "bf16"], help="(no)")
-    parser.add_argument("--data-dir", metavar="FOLDER", help="loader: photographs to read (generated ones)")
+    parser.add_argument("--data-dir", type=place, metavar="FOLDER", help="loader: photographs to read (generated ones)")
     parser.add_argument("--image-size", type=positive, default=224, metavar="N", help="loader: side of a crop (224)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers here")
+    parser.add_argument("--json", type=file_path, metavar="FILE", help="write the numbers here")
     args, default = parser.parse_args(argv), "cuda" if torch.cuda.is_available() else "cpu"
     if args.device == "cuda" != default:
         parser.error("--device cuda: torch sees no GPU here, use --device cpu")
     if not 0 < args.density <= 1:
         parser.error(f"--density {args.density:g} is not in (0, 1]")
     args.device = torch.device(default if args.device == "auto" else args.device)
-    try:
-        if args.json:
-            args.json.open("a").close()
-    except OSError as error:
-        parser.error(f"--json {args.json} cannot be written: {error.strerror}")
+    check_report("--json", args.json, ".json")
     return args
 
 
@@ -204,7 +202,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         versions = {name: env[name] for name in ("python", *PACKAGES)}
         settings = {name: value for name, value in vars(args).items() if isinstance(value, str | int | float | list)}
         results |= {"device": device, "threads": env["threads"], "versions": versions, "settings": settings}
-        args.json.write_text(json.dumps(results, indent=2) + "\n")
+        write_whole(args.json, json.dumps(results, indent=2) + "\n")
 
 
 if __name__ == "__main__":

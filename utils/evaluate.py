@@ -30,6 +30,7 @@ from utils.errors import one_line_errors
 from utils.evaluation import BATCH
 from utils.files import load_ticket, read_header, write_whole
 from utils.metrics import disagreement, ensemble, kl_divergence, per_sample, summarise
+from utils.paths import check_report, file_path, place
 from utils.tickets import agreed, look_of, number, required
 
 COLUMNS = (  # key, title and form of a number in the table
@@ -44,12 +45,12 @@ COLUMNS = (  # key, title and form of a number in the table
 def ticket_parser(command: str, description: str) -> Parser:
     """The options of every command that takes saved tickets."""
     parser = Parser(f"python -m {command}", description=description, formatter_class=Help)
-    parser.add_argument("--tickets", nargs="+", type=Path, required=True, metavar="FILE", help="safetensors files")
+    parser.add_argument("--tickets", nargs="+", type=file_path, required=True, metavar="FILE", help="safetensors files")
     parser.add_argument("--data", metavar="NAME", help="as main_cifar.py takes it (what the tickets say)")
-    parser.add_argument("--data-dir", metavar="FOLDER", help="read the data here instead of from the Hub")
+    parser.add_argument("--data-dir", type=place, metavar="FOLDER", help="read the data here instead of from the Hub")
     parser.add_argument("--model", metavar="NAME", help="(what the tickets say)")
     parser.add_argument("--limit-test", type=int, metavar="N", help="use the first N test images only")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers here")
+    parser.add_argument("--json", type=file_path, metavar="FILE", help="write the numbers here")
     return parser
 
 
@@ -124,6 +125,7 @@ def write_numbers(path: Path | None, summary: Mapping[str, Any]) -> None:
 @one_line_errors()
 def main(argv: Sequence[str] | None = None) -> None:
     args = ticket_parser("utils.evaluate", __doc__.split("\n")[0]).parse_args(argv)
+    check_report("--json", args.json, ".json", *args.tickets)
     summary = evaluate_tickets(args)
     together = [{"file": "ensemble", **summary["ensemble"]}] if "ensemble" in summary else []
     print(table(summary["tickets"] + together))

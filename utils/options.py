@@ -9,7 +9,7 @@ from sparselearning.initialization import SCORED
 from sparselearning.methods import GROWTH, METHODS
 from sparselearning.phases import CYCLES
 from sparselearning.superposition import AVERAGES, PRUNINGS
-from utils.paths import path
+from utils.paths import place
 from utils.recipes import FLIPS
 
 PRECISIONS = ("no", "bf16", "fp16")
@@ -71,7 +71,7 @@ GROUPS: tuple[tuple[str, str | None, dict[str, dict[str, Any]]], ...] = (
     ("data", None, {
         "data": {"metavar": "NAME", "help": "main_cifar.py: cifar10, cifar100, digits, which needs no download, or "
                  "any name with --data-dir; main_imagenet.py: a data set of the Hub, else ILSVRC/imagenet-1k"},
-        "data_dir": {"type": path, "metavar": "FOLDER", "help": "read the data here instead of from the Hub: "
+        "data_dir": {"type": place, "metavar": "FOLDER", "help": "read the data here instead of from the Hub: "
                      "parquet, ImageFolder, save_to_disk or torchvision's CIFAR files"},
         "label_column": {"metavar": "NAME", "help": "the column of a table that holds the labels, where several may"},
         "limit_train": {"type": int, "metavar": "N", "help": "use the first N training images only; of a folder per "
@@ -100,7 +100,7 @@ GROUPS: tuple[tuple[str, str | None, dict[str, dict[str, Any]]], ...] = (
         "weight_decay": {"type": float, "help": "on all parameters"},
         "norm_weight_decay": {"type": float, "help": "on those of norm layers, where it is to be another"},
         "label_smoothing": {"type": float, "metavar": "F", "help": "part of a label that goes to all classes alike"},
-        "distill": {"type": path, "nargs": "+", "metavar": "TICKET", "help": "learn from these teachers too, each as "
+        "distill": {"type": place, "nargs": "+", "metavar": "TICKET", "help": "learn from these teachers too, each as "
                     "much as from the labels"},
         "temperature": {"type": float, "metavar": "T", "help": "by which the logits of teachers and student are "
                         "divided"},
@@ -125,7 +125,7 @@ GROUPS: tuple[tuple[str, str | None, dict[str, dict[str, Any]]], ...] = (
                       "density is reached, with the next topology update"},
         "fine_tune_epochs": {"type": int, "metavar": "N", "help": "pf: epochs after pruning (half of them all)"},
         "fine_tune_lr": {"type": float, "metavar": "LR", "help": "pf: learning rate after pruning"},
-        "rewind": {"type": path, "metavar": "RUN", "help": "lottery ticket rewinding: start from the connections of "
+        "rewind": {"type": place, "metavar": "RUN", "help": "lottery ticket rewinding: start from the connections of "
                    "this run's ticket, and from its weights of --save-early"},
         "exempt": {"nargs": "+", "metavar": "PATTERN", "help": "weights to leave dense, by name: 'classifier.*'"},
     }),
@@ -176,10 +176,10 @@ GROUPS: tuple[tuple[str, str | None, dict[str, dict[str, Any]]], ...] = (
                           "slower; a CPU gives them without, with the same number of threads"},
     }),
     ("output", None, {
-        "config": {"type": path, "metavar": "FILE.yaml", "help": "options from a file; the command line goes before"},
-        "output_dir": {"type": path, "metavar": "FOLDER", "help": "(runs/<data>-<model>-<method>-…)"},
+        "config": {"type": place, "metavar": "FILE.yaml", "help": "options from a file; the command line goes before"},
+        "output_dir": {"type": place, "metavar": "FOLDER", "help": "(runs/<data>-<model>-<method>-…)"},
         "overwrite": {**_SWITCH, "help": "replace the run that --output-dir holds"},
-        "resume": {"type": path, "metavar": "auto|PATH", "help": "go on from the newest complete checkpoint, or "
+        "resume": {"type": place, "metavar": "auto|PATH", "help": "go on from the newest complete checkpoint, or "
                    "from this one"},
         "checkpoint_minutes": {"type": float, "metavar": "T", "help": "time between checkpoints"},
         "save_early": {"type": float, "metavar": "F", "help": "keep the weights after this part of the run as "
@@ -202,7 +202,7 @@ PHOTOS: tuple[str, str | None, dict[str, dict[str, Any]]] = ("photographs", None
     "workers": {"type": int, "metavar": "N", "help": "processes that load images, for each process of the run; 0: "
                 "none (its cores but one, at most 8)"},
     "eval_only": {**_SWITCH, "help": "evaluate --ticket on the test images, and exit"},
-    "ticket": {"type": path, "metavar": "FILE", "help": "a ticket.safetensors of this model"},
+    "ticket": {"type": place, "metavar": "FILE", "help": "a ticket.safetensors of this model"},
 })  # fmt: skip
 
 COMMON: dict[str, Any] = {

@@ -12,7 +12,7 @@ FILES = ("summary.json", "env.json", "metrics.csv", "ticket.safetensors", "early
 FOLDERS = ("tensorboard", "checkpoints", "tickets", "superpositions")
 
 
-def path(text: str) -> str:
+def place(text: str) -> str:
     """The type of an option that names a file or a folder.
 
     Raises:
@@ -29,26 +29,30 @@ def path(text: str) -> str:
 
 
 def file_path(text: str) -> Path:
-    """As `path`, for the commands that take it as one."""
-    return Path(path(text))
+    """As `place`, for the commands that take it as one."""
+    return Path(place(text))
 
 
 def check_report(flag: str, target: Path | None, suffix: str, *others: Path | None) -> None:
-    """Refuse, before any work, to write a report over what is none, or where it cannot be written.
+    """As `check_owner`; and Raises UsageError, before any work, where the file cannot be written in the end."""
+    if target is None:
+        return
+    if target.is_dir() or not os.access(target if target.exists() else target.parent, os.W_OK):
+        raise UsageError(f"{flag} {target} cannot be written: give it another place")
+    check_owner(flag, target, suffix, *others)
+
+
+def check_owner(flag: str, target: Path, suffix: str, *others: Path | None) -> None:
+    """Refuse to write over files of another kind, and those of a run.
 
     Args:
-        suffix: of the files that it may replace, e.g. ".json".
-        others: files that are read, or written too.
+        suffix: of the files that may be replaced, e.g. ".json".
+        others: files that the same command reads, or writes too.
 
     Raises:
         UsageError: names the remedy.
     """
-    if target is None:
-        return
     if target.resolve() in [other.resolve() for other in others if other is not None]:
         raise UsageError(f"{flag} {target} is another file of this command: give it another name")
-    stranger = target.name in FILES or target.suffix.lower() not in ("", suffix)
-    if target.is_dir() or (target.is_file() and stranger):
-        raise UsageError(f"{flag} {target} is there, and no report: give it another name")
-    if not target.parent.is_dir() or not os.access(target if target.exists() else target.parent, os.W_OK):
-        raise UsageError(f"{flag} {target} cannot be written: give it another place")
+    if target.is_file() and (target.name in FILES or target.suffix.lower() not in ("", suffix)):
+        raise UsageError(f"{flag} {target} is there, and is not to be replaced: give it another name")

@@ -12,6 +12,7 @@ if __name__ == "__main__":  # before the imports below, which take seconds
     start()
 
 import csv
+import io
 import json
 import textwrap
 from collections.abc import Sequence
@@ -28,6 +29,7 @@ from utils.costs import COUNTINGS
 from utils.errors import one_line_errors
 from utils.files import write_whole
 from utils.options import NEEDS
+from utils.paths import check_report, file_path
 from utils.plots import ACCENT, FAINT, INK, plt
 from utils.report_costs import COST, add_costs
 from utils.report_groups import ABOUT, DIVERSITY, NORMAL, PLAIN, REGIMES, Group, find_summaries, read_groups
@@ -148,7 +150,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = Parser("python -m utils.report", description=__doc__.split("\n")[0], formatter_class=Help)
     parser.add_argument("runs", nargs="+", metavar="RUN", help="run folder, summary.json, or folder above run folders")
     for kind, what in {"json": "the table as data", "csv": "the table as data", "plot": "a picture of it"}.items():
-        parser.add_argument(f"--{kind}", type=Path, metavar="FILE", help=what)
+        parser.add_argument(f"--{kind}", type=file_path, metavar="FILE", help=what)
     parser.add_argument("--significance", action="store_true", help="and a table of Kolmogorov-Smirnov tests: every "
                         "method with Sup-tickets against itself without, of other seeds")  # fmt: skip
     parser.add_argument("--layers", action="store_true", help="and a table of the sparsity of every layer and stage")
@@ -159,6 +161,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     if args.dense_epochs is not None and args.dense_epochs < 1:
         raise UsageError(f"--dense-epochs {args.dense_epochs} is not a positive number")
+    check_report("--json", args.json, ".json", args.csv, args.plot)
+    check_report("--csv", args.csv, ".csv", args.plot)
+    check_report("--plot", args.plot, args.plot.suffix if args.plot else "")
     groups = read_groups(find_summaries(args.runs), args.counting)
     relative = add_costs(groups, args.dense_epochs, args.counting)
     rows = [record(group, [*ABOUT, *odd_settings(groups)], columns(groups)) for group in groups]
@@ -171,8 +176,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         if args.json:
             write_whole(args.json, json.dumps(rows, indent=2) + "\n")
         if args.csv:
-            with open(args.csv, "w", newline="") as file:
-                csv.writer(file).writerows([rows[0], *(row.values() for row in rows)])
+            sheet = io.StringIO(newline="")
+            csv.writer(sheet).writerows([rows[0], *(row.values() for row in rows)])
+            write_whole(args.csv, sheet.getvalue())
         if args.plot:
             draw(args.plot, groups)
     except (OSError, ValueError) as error:  # ValueError: a picture of unknown format

@@ -31,6 +31,7 @@ from utils.evaluation import recompute_batch_norm
 from utils.files import check_same_model, save_ticket
 from utils.metrics import per_sample, summarise
 from utils.options import CIFAR
+from utils.paths import check_owner, check_report, file_path
 from utils.tickets import Tickets, look_of, number, required, training_part
 
 Row = dict[str, Any]  # of the table
@@ -185,6 +186,8 @@ def check(args: argparse.Namespace) -> None:
         raise UsageError(f"--output {args.output} is one of the tickets: give it another name")
     if args.output.exists() and not args.overwrite:
         raise UsageError(f"{args.output} exists: give another --output, or --overwrite to replace it")
+    check_owner("--output", args.output, ".safetensors", args.json)
+    check_report("--json", args.json, ".json", *args.tickets)
 
 
 @one_line_errors()
@@ -204,7 +207,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     add("--limit-train", type=int, metavar="N", help="use the first N training images only (as the tickets did)")
     add("--valid-fraction", type=float, metavar="F", help="greedy: the part of the training images that no ticket was "
         "trained on (what the tickets say)")  # fmt: skip
-    add("--output", type=Path, metavar="FILE", default=Path("superposed.safetensors"), help="(superposed.safetensors)")
+    add("--output", type=file_path, metavar="FILE", default=Path("superposed.safetensors"),
+        help="(superposed.safetensors)")  # fmt: skip
     add("--overwrite", action="store_true", help="replace the file that --output names")
     args = parser.parse_args(argv)
     check(args)
