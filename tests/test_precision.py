@@ -16,7 +16,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 import utils.training
 from sparselearning import Masking, UsageError
-from tests.tiny import SPARSE, SUP_TICKETS, Tiny, differences, last_state, main, outcome
+from tests.tiny import NETWORKS, SPARSE, SUP_TICKETS, Tiny, differences, last_state, main, outcome
 from utils.run import Run
 from utils.setup import make_accelerator
 
@@ -244,19 +244,28 @@ def names(value: object) -> list[str]:
     return [f"{key}/{name}" for key, item in value.items() for name in ("", *names(item))]
 
 
+def diverging(classes: int, width: float) -> nn.Module:
+    """Its loss is not a number from the first step on."""
+    model = Tiny(classes, width, norm=False)
+    nn.init.constant_(model[4].bias, float("inf"))
+    return model
+
+
 @pytest.mark.parametrize("options", [(), ("--sup-tickets", "--cycle-epochs", "2", "--num-tickets", "2"),
                                      ("--gradient-accumulation-steps", "2", "--batch-size", "8")])  # fmt: skip
-def test_a_loss_that_is_not_a_number_ends_the_run_in_one_line(options, tmp_path):
-    status, _, err = main(tmp_path, *SPARSE, "--epochs", "8", *options, "--model", "plain", "--lr", "1e20")
+def test_a_loss_that_is_not_a_number_ends_the_run_in_one_line(options, tmp_path, monkeypatch):
+    monkeypatch.setitem(NETWORKS, "plain", diverging)
+    status, _, err = main(tmp_path, *SPARSE, "--epochs", "8", *options, "--model", "plain")
     assert status == 2
     assert err.count("\n") == 1
     assert "step 3" in err
-    assert "learning rate 1e+20" in err
+    assert "learning rate 0.2" in err
     assert not (tmp_path / "checkpoints").exists(), "nothing of it is saved"
 
 
-def test_a_signal_does_not_save_what_is_not_a_number(tmp_path):
-    status, _, err = main(tmp_path, *SPARSE, "--epochs", "8", "--model", "plain", "--lr", "1e20", stop=2)
+def test_a_signal_does_not_save_what_is_not_a_number(tmp_path, monkeypatch):
+    monkeypatch.setitem(NETWORKS, "plain", diverging)
+    status, _, err = main(tmp_path, *SPARSE, "--epochs", "8", "--model", "plain", stop=2)
     assert status == 2
     assert "learning rate" in err
     assert not list(Path(tmp_path).glob("checkpoints/*"))
