@@ -56,7 +56,11 @@ class _Uses(TorchFunctionMode):
         self.rigl_outputs: Counter[Tensor] = Counter()
 
     def __torch_function__(
-        self, func: Callable, types: Iterable[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
         result = func(*args, **kwargs)

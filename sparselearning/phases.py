@@ -113,7 +113,7 @@ def sup_tickets(
         shape: a row of CYCLES. With `fge` the learning rate is lowest in the middle of a cycle: there the ticket is
             taken, and the rise after it is a phase of its own.
     """
-    rate = choose("cycle_lr", shape, CYCLES)
+    rate: Callable[[int, int, float, float], float] = choose("cycle_lr", shape, CYCLES)
     to_ticket = max(cycle_steps // 2, 1) if shape == "fge" else cycle_steps
 
     def course(step: int) -> float:

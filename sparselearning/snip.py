@@ -33,7 +33,7 @@ def connection_sensitivity(
         torch.manual_seed(0)  # dropout, the same on every process
         try:
             for inputs, labels in batches:
-                F.cross_entropy(scratch(inputs), labels, reduction="sum").backward()
+                torch.autograd.backward(F.cross_entropy(scratch(inputs), labels, reduction="sum"))
         except (AttributeError, IndexError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
             raise UsageError(
                 f"snip_batches must be a list of pairs (inputs, labels) on the model's device, which the model and "
