@@ -163,6 +163,18 @@ def test_only_the_normal_phase_is_kept_beside_the_tickets(finished: World) -> No
     assert names == {"normal.safetensors", *(f"ticket-{j}.safetensors" for j in (1, 2, 3))}
 
 
+def test_the_normal_phase_and_the_tickets_are_averaged_and_no_rise_between_them(finished: World) -> None:
+    folder = finished("fge cycles")
+    kept, superposed = [load_file(path) for path in folder.glob("tickets/*")], load_file(folder / "ticket.safetensors")
+    for name in ("4.bias", "8.bias", "1.weight", "1.running_var"):  # never pruned
+        torch.testing.assert_close(superposed[name], torch.stack([ticket[name] for ticket in kept]).mean(0))
+
+
+def test_a_network_of_an_ensemble_is_the_run_of_its_seed(finished: World, tmp_path: Path) -> None:
+    assert main(tmp_path, *OF, "--epochs", "3", "--seed", "3")[0] == 0
+    assert differences(outcome(tmp_path), outcome(finished("dst") / "member-2")) == []
+
+
 def test_networks_of_an_ensemble_have_their_own_seeds(finished: World) -> None:
     """Those of another --seed share none of them."""
     seeds = [summary(folder)["seed"] for folder in sorted(finished("dst").glob("member-*"))]
@@ -181,6 +193,12 @@ def test_rewound_networks_share_their_connections_and_start_from_the_early_weigh
     assert differences(members[0], members[1]) != []
     tracked = [int(ticket["1.num_batches_tracked"]) for ticket in (early, *members)]
     assert tracked == [EPOCH, EPOCH + 3 * EPOCH, EPOCH + 3 * EPOCH]
+
+
+@pytest.mark.parametrize(("part", "epochs"), [("0.3", 2), ("0.4", 2), ("0.05", 1)])  # of 6
+def test_early_weights_are_those_of_the_nearest_epoch(part: str, epochs: int, tmp_path: Path) -> None:
+    assert main(tmp_path, *OF, "--method", "gmp", "--prune-end", "0.5", "--epochs", "6", "--save-early", part)[0] == 0
+    assert int(load_file(tmp_path / "early.safetensors")["1.num_batches_tracked"]) == epochs * EPOCH
 
 
 # ---- what it costs ---------------------------------------------------------------------------------------------------
