@@ -128,6 +128,9 @@ def test_clipping_is_by_the_norm_of_the_sub_network(algorithm, tmp_path):
     trainer.fit(Module(), Loader())
     assert norm.norms == pytest.approx([1e-2] * STEPS, rel=1e-4)
     assert trainer.gradient_clip_val == 1e-2
+    free = make_trainer(tmp_path, trainer.callbacks[0], max_epochs=1)
+    free.fit(trainer.lightning_module, Loader())
+    assert free.gradient_clip_val is None
 
 
 def test_clipping_by_value_stays_what_it_was(tmp_path):

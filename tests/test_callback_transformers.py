@@ -7,39 +7,19 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import nn
 
 from sparselearning import UsageError, take_ticket
 from tests.exact import DENSITY, PLAN, RIGL, STEPS, UPDATES, Exact, bits, superposed
 from tests.tiny import differences, launch
 
-transformers = pytest.importorskip("transformers")
-from transformers import Trainer, TrainerCallback, TrainingArguments  # noqa: E402
+pytest.importorskip("transformers")
+from transformers import TrainerCallback
 
-from sparselearning.callbacks.transformers import MaskingCallback  # noqa: E402
+from sparselearning.callbacks.transformers import MaskingCallback
+from tests.hf import MODELS, end, make_trainer
 
-WORDS, LENGTH = 40, 8
-
-
-def bert() -> nn.Module:
-    size = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
-    config = transformers.BertConfig(vocab_size=WORDS, max_position_embeddings=LENGTH, num_labels=3, **size)
-    return transformers.BertForSequenceClassification(config)
-
-
-def gpt2() -> nn.Module:
-    config = transformers.GPT2Config(vocab_size=WORDS, n_positions=LENGTH, n_embd=16, n_layer=2, n_head=2)
-    return transformers.GPT2LMHeadModel(config)
-
-
-MODELS = {"bert": bert, "gpt2": gpt2}
 every_model = pytest.mark.parametrize("name", MODELS)
-
-
-def sentences(name: str, count: int = 64) -> list[dict[str, Tensor]]:
-    words = torch.randint(WORDS, (count, LENGTH), generator=torch.Generator().manual_seed(0))
-    labels = words[:, 0] % 3 if name == "bert" else words
-    return [{"input_ids": w, "labels": label} for w, label in zip(words, labels, strict=True)]
 
 
 class Watch(TrainerCallback):
@@ -56,18 +36,6 @@ class Watch(TrainerCallback):
         self.exact()
 
 
-def make_trainer(name: str, folder: Path, *callbacks: Any, **arguments: Any) -> Trainer:
-    torch.manual_seed(0)
-    settings = {
-        "output_dir": str(folder), "max_steps": STEPS, "per_device_train_batch_size": 4, "learning_rate": 0.01,
-        "gradient_accumulation_steps": 2, "weight_decay": 0.1, "report_to": [], "disable_tqdm": True,
-        "use_cpu": True, "save_steps": 20, "logging_steps": 10, **arguments,
-    }  # fmt: skip
-    data = sentences(name)
-    return Trainer(MODELS[name](), TrainingArguments(**settings), train_dataset=data, eval_dataset=data[:16],
-                   callbacks=list(callbacks))  # fmt: skip
-
-
 @every_model
 def test_fifty_steps_and_three_updates_are_exact(name, tmp_path):
     callback = MaskingCallback(**RIGL)
@@ -75,15 +43,11 @@ def test_fifty_steps_and_three_updates_are_exact(name, tmp_path):
     trainer = make_trainer(name, tmp_path, callback, watch)
     trainer.train()
     ticket = watch.exact.end()
+    assert len(callback.masking.masks) == {"bert": 2 * 6 + 2, "gpt2": 2 * 4}[name]  # no embedding, no tied head
     trainer.save_model(tmp_path / "final")
     loaded = type(trainer.model).from_pretrained(tmp_path / "final")
     assert differences(dict(loaded.state_dict()), dict(trainer.model.state_dict())) == []
     assert sum(int((ticket[n] != 0).sum()) for n in callback.masking.masks) == callback.masking.nnz
-
-
-def end(trainer: Trainer, callback: MaskingCallback) -> dict[str, Any]:
-    model, optimizer = trainer.model.state_dict(), trainer.optimizer.state_dict()
-    return bits({"model": dict(model), "optimizer": optimizer, "masking": callback.state()})
 
 
 @every_model
@@ -115,6 +79,30 @@ def test_clipping_is_by_the_norm_of_the_sub_network(name, tmp_path):
     trainer.train()
     assert norm.norms == pytest.approx([1e-2] * STEPS, rel=1e-4)
     assert trainer.args.max_grad_norm == 1e-2
+
+
+class Interrupt(TrainerCallback):
+    """As a user does in a notebook, once, in the middle of a step."""
+
+    def on_substep_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step == 2:
+            raise KeyboardInterrupt
+
+
+def test_an_interrupted_step_and_another_trainer_leave_clipping_as_it_was(tmp_path):
+    callback, norm = MaskingCallback(**RIGL), Norm()
+    trainer = make_trainer("bert", tmp_path, callback, norm, Interrupt(), max_grad_norm=1e-2, max_steps=4)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.train()
+    trainer.remove_callback(Interrupt)
+    trainer.train()
+    assert norm.norms == pytest.approx([1e-2] * (2 + 4), rel=1e-4)
+    assert trainer.args.max_grad_norm == 1e-2
+    norm.norms = []
+    free = make_trainer("bert", tmp_path, callback, norm, max_grad_norm=0.0, max_steps=4)
+    free.train()
+    assert min(norm.norms) > 0.1
+    assert free.args.max_grad_norm == 0
 
 
 def test_steps_of_the_trainer_are_those_of_the_masks(tmp_path):
@@ -155,7 +143,7 @@ def test_the_best_model_comes_with_its_masks(tmp_path):
     take_ticket(trainer.model.state_dict(), callback.masking.masks)
 
 
-def test_what_cannot_be_resumed_is_refused_in_one_line(tmp_path):
+def test_what_cannot_be_right_is_refused_in_one_line(tmp_path):
     short = {"max_steps": 2, "save_steps": 2}
     make_trainer("bert", tmp_path / "dense", **short).train()
     with pytest.raises(UsageError, match="holds no masks"):
@@ -164,6 +152,10 @@ def test_what_cannot_be_resumed_is_refused_in_one_line(tmp_path):
     with pytest.raises(UsageError, match="saved masks"):
         other = MaskingCallback(**RIGL | {"density": 0.1})
         make_trainer("bert", tmp_path, other).train(str(tmp_path / "sparse/checkpoint-2"))
+    with pytest.raises(UsageError, match='optim="adamw_torch"'):
+        trainer = make_trainer("bert", tmp_path, MaskingCallback(**RIGL), optim="adamw_torch_fused")
+        trainer.args.fp16 = True
+        trainer.train()
     with pytest.raises(UsageError, match="save_only_model=False"):
         make_trainer("bert", tmp_path, MaskingCallback(**RIGL), load_best_model_at_end=True, save_only_model=True,
                      eval_strategy="steps", eval_steps=20).train()  # fmt: skip

@@ -27,7 +27,7 @@ class MaskingCallback(SparseTraining, Callback):
     """
 
     _saved: tuple[LightningModule, dict[str, Any] | None] | None = None  # what was loaded last, and into what
-    _clip_val: float | None = None  # the Trainer's, during the callback's own clipping and the step after it
+    _clip_val: float | None = None  # the Trainer's, while the callback clips in its place
 
     def state_dict(self) -> dict[str, Any]:
         return self.state()
@@ -70,7 +70,8 @@ class MaskingCallback(SparseTraining, Callback):
         self._give_back_clipping(trainer)
 
     def _give_back_clipping(self, trainer: Trainer) -> None:
-        trainer.gradient_clip_val = trainer.gradient_clip_val or self._clip_val
+        if self._clip_val is not None:
+            trainer.gradient_clip_val, self._clip_val = self._clip_val, None
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.end()

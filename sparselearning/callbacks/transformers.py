@@ -28,10 +28,11 @@ class MaskingCallback(SparseTraining, TrainerCallback):
 
     Raises:
         UsageError: when training begins: the options do not fit the model or the Trainer, a checkpoint to resume from
-            holds no masks or those of other options, or checkpoints of the best model would be saved without masks.
+            holds no masks or those of other options, checkpoints of the best model would be saved without masks, or the
+            optimizer hides skipped steps.
     """
 
-    _max_grad_norm = 0.0
+    _max_grad_norm: float | None = None  # the Trainer's, while the callback clips in its place
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -39,6 +40,10 @@ class MaskingCallback(SparseTraining, TrainerCallback):
         if args.load_best_model_at_end and args.save_only_model:
             raise UsageError(
                 "the masks are saved with the optimizer: load_best_model_at_end needs save_only_model=False"
+            )
+        if args.fp16 and any(group.get("fused") for group in kwargs["optimizer"].param_groups):
+            raise UsageError(
+                'a fused optimizer hides which steps fp16 skips: give TrainingArguments optim="adamw_torch", or bf16'
             )
         # loaded with the rest of the optimizer; a Trainer tells no callback from which folder it resumes
         saved = kwargs["optimizer"].state.pop(_KEY, None)
@@ -57,15 +62,15 @@ class MaskingCallback(SparseTraining, TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         self.before_step()
-        self._max_grad_norm = args.max_grad_norm or self._max_grad_norm  # 0 where the last step was interrupted
-        args.max_grad_norm = 0.0
+        if self._max_grad_norm is None:  # else a step was interrupted, and it is taken already
+            self._max_grad_norm, args.max_grad_norm = args.max_grad_norm, 0.0
 
     def on_pre_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        args.max_grad_norm = self._max_grad_norm
+        assert self.masking is not None and self._max_grad_norm is not None
+        args.max_grad_norm, self._max_grad_norm = self._max_grad_norm, None
         if args.max_grad_norm > 0:
-            assert self.masking is not None
             self.masking.clip_grad_norm_(kwargs["model"].parameters(), args.max_grad_norm)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
