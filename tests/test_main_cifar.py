@@ -320,6 +320,7 @@ def test_labels_that_do_not_fit(here, refused):
 def test_an_output_folder_in_use(file, remedy, here, refused):
     (here / "used").mkdir()
     (here / "used" / file).write_text("a run")
+    (here / "used" / "args.yaml").write_text("seed: 0")
     assert remedy in refused(*RUNS["plain"].split(), "--output-dir", "used")
 
 

@@ -1,5 +1,6 @@
 """A lock on every folder that this process writes a run into. It ends with the process, killed or not."""
 
+import contextlib
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -21,6 +22,9 @@ def hold(folder: Path) -> bool:
     lock = FileLock(place / ".lock")
     try:
         lock.acquire(timeout=0)
+        if not (place / ".lock").exists():  # its owner ended between opening and locking
+            lock.release()
+            return hold(folder)
     except Timeout as error:
         raise UsageError(f"another process is at work in {folder}: wait for its end, or give another place") from error
     except OSError as error:
@@ -30,6 +34,9 @@ def hold(folder: Path) -> bool:
 
 
 def release() -> None:
-    """Of all folders, at the end of the program."""
+    """Of all folders, at the end of the program; only a killed one leaves the file, which nobody holds then."""
     while _held:
-        _held.popitem()[1].release()
+        place, lock = _held.popitem()
+        with contextlib.suppress(OSError):
+            (place / ".lock").unlink()
+        lock.release()

@@ -91,8 +91,8 @@ class RunFolder:
             raise UsageError(f"{error}: move it away, or give another --output-dir") from error
         if not saved or not saved.keys() <= {*CIFAR, *IMAGENET}:
             raise UsageError(
-                f"{self.path} holds files that are named like those of a run, but no args.yaml that says of which: "
-                f"move them away, or give another --output-dir"
+                f"{self.path} holds files that are named like those of a run, but no args.yaml that says of which, and "
+                f"--overwrite replaces runs alone: move them away, or give another --output-dir"
             )
         return saved
 
