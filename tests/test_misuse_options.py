@@ -18,7 +18,8 @@ PF: dict[str, Any] = {"method": "pf", "prune_end": 8}
 
 def wrong(option: str, *values: Any, match: str = "", **others: Any) -> dict[str, tuple[dict[str, Any], str]]:
     """Rows of the table: an option and each of the values that it cannot have."""
-    return {f"{option}={value!r:.60}": (others | {option: value}, match or option) for value in values}
+    of = f" of {others['method']}" if "method" in others else ""
+    return {f"{option}={value!r:.60}{of}": (others | {option: value}, match or option) for value in values}
 
 
 OPTIONS = {
