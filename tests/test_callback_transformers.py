@@ -112,15 +112,15 @@ def test_steps_of_the_trainer_are_those_of_the_masks(tmp_path):
 
 
 def test_a_second_training_goes_on_with_the_masks(tmp_path):
-    callback = MaskingCallback("set", 0.2, update_frequency=20)
-    trainer = make_trainer("bert", tmp_path, callback)
+    callback = MaskingCallback("set", 0.2, update_frequency=4)
+    trainer = make_trainer("bert", tmp_path, callback, max_steps=10)
     trainer.train()
     masks = bits(callback.masking.masks)
     start = Start()
     trainer.add_callback(start)
     trainer.train()
     assert differences(start.masks, masks) == []
-    assert (callback.masking.step, callback.masking.updates) == (2 * STEPS, 2 * 2)
+    assert (callback.masking.step, callback.masking.updates) == (2 * 10, 2 * 2)
 
 
 class Start(TrainerCallback):
