@@ -20,6 +20,9 @@ _MOMENTUM = 0.9  # of the dense gradient, as in SNFS
 class Connections:
     """Keeps weights, gradients and optimizer state zero where there is no connection; changes the topology in place.
 
+    Attributes:
+        explored: like the masks, every connection that ever existed (in-time over-parameterization, Liu et al. 2021).
+
     Args:
         model: unwrapped.
         weights: its masked weights by parameter name.
@@ -125,6 +128,10 @@ class Connections:
         norm = nn.utils.get_total_norm([g if mask is None else torch.where(mask, g, 0) for mask, g in gradients])
         nn.utils.clip_grads_with_norm_(clipped, max_norm, norm)
         return norm
+
+    def optimizer_loaded(self, optimizer: torch.optim.Optimizer) -> None:
+        """Its state is another one, which may be that of a dense network."""
+        self._state_is_clear = False
 
     @torch.no_grad()
     def check_unchanged(self, moving: bool) -> None:

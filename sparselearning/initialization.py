@@ -59,6 +59,8 @@ def _snip_masks(
     batches: Iterable[tuple[Tensor, Tensor]] | None,
 ) -> list[Tensor]:
     """From scores of the first process: they depend on the order of summation, so that others could differ."""
+    if init == "snip" and isinstance(density, Mapping):
+        raise UsageError("snip chooses the density of each layer: use sparse_init='snip-layerwise', or one density")
     if batches is None:
         raise UsageError("SNIP scores connections on data: give snip_batches")
     masks = [

@@ -7,29 +7,22 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sparselearning import distributions, schedules
 from sparselearning.connections import Connections
 from sparselearning.coverage import warn_of_dense
-from sparselearning.errors import UsageError, choose, shown
+from sparselearning.distributions import total_count
+from sparselearning.errors import UsageError, shown
 from sparselearning.exploration import explored, next_threshold
 from sparselearning.initialization import initial_masks
 from sparselearning.layers import maskable_weights, torch_optimizer, unwrap
-from sparselearning.methods import METHODS
+from sparselearning.movement import Movement
 from sparselearning.phases import Exploration
 from sparselearning.topology import pruned
-from sparselearning.validation import (
-    check_arguments,
-    check_exploration,
-    check_method,
-    check_phase,
-    check_state,
-    check_weights,
-)
+from sparselearning.validation import check_phase, check_state, check_weights
 
 _NUMBERS = ("step", "updates", "dropped", "grown", "window", "threshold")
 
 
-class Masking(Connections):
+class Masking(Movement, Connections):
     """Keeps a network sparse and moves its connections, by hooks on the optimizer; the training loop stays as it is.
 
         masking = Masking(model, optimizer, method="rigl", density=0.1)
@@ -71,13 +64,9 @@ class Masking(Connections):
         seed: of the random choices; equal on all processes.
 
     Attributes:
-        masks: {parameter name: bool tensor of the parameter's shape}; changed in place.
-        active: {parameter name: its number of active weights}.
-        explored: like the masks, every connection that ever existed (in-time over-parameterization, Liu et al. 2021).
         step: optimizer steps that really happened; `updates` those of the topology, `dropped` and `grown` connections.
-        window: the steps (first, last) of a phase, the whole run unless set: connections move every ΔT after its first
-            and before its last, and p decays over it.
         threshold: of DSR, below which weights are dropped.
+        masks, active, explored: see `Connections`; `target`, `density`, `window`: see `Movement`.
 
     Raises:
         UsageError: the arguments do not fit each other or the model; the message says what would.
@@ -104,46 +93,28 @@ class Masking(Connections):
         snip_batches: Iterable[tuple[Tensor, Tensor]] | None = None,
         seed: int = 0,
     ) -> None:
-        self.method = choose("method", method, METHODS)
-        check_method(self.method)
         inner = unwrap(model)
         weights = maskable_weights(inner, exempt, include)
         check_weights(weights)
-        self.shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
-        self.target = distributions.total_count(self.shapes, density)
-        total = sum(weight.numel() for weight in weights.values())
-        self.density: float = self.target / total if isinstance(density, Mapping) else density
-        self.init_density = self.density
-        if self.method.pruning is not None:
-            self.init_density = self.method.init_density if init_density is None else init_density
-        self.update_frequency = update_frequency
-        self.prune_rate = self.method.prune_rate if prune_rate is None else prune_rate
-        self.prune_rate_decay = prune_rate_decay
-        self.prune_start, self.prune_end = prune_start, prune_end
-        self.total_steps, self.window = total_steps, (0, total_steps)
-        self.growth = self.method.growth if growth is None or self.method.growth is None else growth
-        self.exploration_growth = growth if growth is not None else self.method.growth or "gradient"
-        self.seed = seed
-        self.step = 0
-        self.updates = self.dropped = self.grown = 0
-        self.threshold = self.method.threshold
-        self._exploration: Exploration | None = None
-        init = self.method.sparse_init if sparse_init is None else sparse_init
-        check_arguments(self, density, init)
+        Movement.__init__(
+            self, {name: weight.shape for name, weight in weights.items()}, method, density, init_density,
+            update_frequency, prune_rate, prune_rate_decay, growth, prune_start, prune_end, total_steps, seed,
+        )  # fmt: skip
         held_by = torch_optimizer(optimizer, weights)
         owners = [getattr(hook, "__self__", None) for hook in held_by._optimizer_step_pre_hooks.values()]
         if any(isinstance(owner, Masking) for owner in owners):
             raise UsageError("the optimizer has a Masking already: take that off first with its remove()")
-
-        first = density if isinstance(density, Mapping) else self.init_density
-        masks = initial_masks(inner, weights, init, first, seed, snip_batches)
-        track_momentum = "momentum" in (self.exploration_growth, self.method.redistribution)
-        super().__init__(inner, weights, held_by, masks, track_momentum)
+        init = self.method.sparse_init if sparse_init is None else sparse_init
+        masks = initial_masks(inner, weights, init, self.first_density, seed, snip_batches)
+        Connections.__init__(self, inner, weights, held_by, masks, self.tracks_momentum)
         warn_of_dense(inner, weights, exempt)
+        self.step = self.updates = self.dropped = self.grown = 0
+        self.threshold = self.method.threshold
+        self._exploration: Exploration | None = None
         self._hooks = [
             self.optimizer.register_step_pre_hook(self._before_step),
             self.optimizer.register_step_post_hook(self._after_step),
-            self.optimizer.register_load_state_dict_post_hook(self._optimizer_loaded),
+            self.optimizer.register_load_state_dict_post_hook(self.optimizer_loaded),
         ]
 
     # ---- the hooks -------------------------------------------------------------------------------------------------
@@ -154,7 +125,6 @@ class Masking(Connections):
         closure = args[1] if len(args) > 1 else kwargs.get("closure")
         if closure is None:
             return self._meet_gradients()
-
         evaluated = False
 
         def masked() -> Any:
@@ -173,7 +143,7 @@ class Masking(Connections):
 
     def _meet_gradients(self) -> None:
         """The gradients of a step that will happen are there, whole and unscaled, and not yet used."""
-        due = self._update_due(self.step + 1)
+        due = self.update_due(self.step + 1)
         self.check_unchanged(moving=due or self._exploration is not None)
         self.track_momentum()
         if self._exploration is not None:
@@ -183,28 +153,10 @@ class Masking(Connections):
 
     def _after_step(self, *_: Any) -> None:
         self.step += 1
-        if self._update_due(self.step):
-            start, end = self.window
-            length = None if end is None else end - start
-            rate = schedules.prune_rate(self.step - start, length, self.prune_rate, self.prune_rate_decay)
-            self.update_topology(rate, self.growth)
+        if self.update_due(self.step):
+            self.update_topology(self.rate_at(self.step), self.growth)
         else:
             self.clear_weights()
-
-    def _optimizer_loaded(self, optimizer: torch.optim.Optimizer) -> None:
-        self._state_is_clear = False
-
-    @property
-    def moves(self) -> bool:
-        """Does the method move connections by itself, every ΔT steps?"""
-        return self.growth is not None or self.method.pruning == "gradual"
-
-    def _update_due(self, step: int) -> bool:
-        if self.method.pruning == "one-shot":
-            return step == self.prune_end
-        start, end = self.window
-        inside = start < step and (end is None or step < end)
-        return self.moves and inside and (step - start) % self.update_frequency == 0
 
     # ---- moving connections ----------------------------------------------------------------------------------------
 
@@ -241,7 +193,7 @@ class Masking(Connections):
         growth = self.exploration_growth if growth is None else growth
         if not self._hooks:
             raise UsageError("this Masking was taken off its optimizer by remove(): no step of it will explore")
-        check_exploration(self, rate, growth, drop)
+        self.check_exploration(rate, growth, drop)
         self._exploration = None if growth == "none" else Exploration(rate, growth, drop)
 
     @torch.no_grad()
@@ -254,10 +206,10 @@ class Masking(Connections):
         """
         topology, before = self.topology, self.nnz
         if self.method.pruning is not None:
-            topology = pruned(topology, self.weights, self._count_now())
+            topology = pruned(topology, self.weights, self.count_at(self.step))
             self.dropped += before - topology.nnz
         if growth is not None:
-            check_exploration(self, rate, growth, "smallest" if drop is None else drop)
+            self.check_exploration(rate, growth, "smallest" if drop is None else drop)
             layers = self.layers(topology, key=(self.seed, self.updates))
             threshold = self.threshold if drop is None else None
             part = topology.only(layers)
@@ -269,13 +221,6 @@ class Masking(Connections):
                 self.threshold = next_threshold(threshold, rate, part.nnz, moved)
         self.updates += 1
         self.become(topology)
-
-    def _count_now(self) -> int:
-        """How many connections gradual or one-shot pruning leaves at this step."""
-        assert self.prune_end is not None
-        start = self.prune_start if self.method.pruning == "gradual" else self.prune_end - 1
-        density = schedules.gradual_density(self.step, start, self.prune_end, self.init_density, self.density)
-        return distributions.total_count(self.shapes, density)
 
     # ---- state -----------------------------------------------------------------------------------------------------
 
@@ -303,7 +248,9 @@ class Masking(Connections):
             UsageError: it belongs to another model, method or density; then nothing is changed. At the next step,
                 where weights that its connections need are lost.
         """
-        check_state(self, state)
+        check_state(state, self.state_dict(), total_count(self.shapes, self.init_density))
+        if state["exploration"] is not None:
+            self.check_exploration(*state["exploration"])
         self.load_tensors({part: state[part] for part in self.tensors()}, state["nonzeros"])
         for name in _NUMBERS:
             setattr(self, name, state[name])

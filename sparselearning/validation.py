@@ -2,21 +2,15 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor
 from torch.nn.parameter import is_lazy
 
-from sparselearning.distributions import Density, total_count
 from sparselearning.errors import UsageError, check_count, check_number, choose, kind_of, misfit, shown
-from sparselearning.methods import DROP, GROWTH, REDISTRIBUTION, Method
+from sparselearning.methods import GROWTH, REDISTRIBUTION, Method
 from sparselearning.topology import Topology
 
-if TYPE_CHECKING:
-    from sparselearning.masking import Masking
-
-_COUNTS = {"update_frequency": 1, "prune_start": 0, "prune_end": 1, "total_steps": 1, "seed": None}  # the least
-_OPTIONAL = ("prune_end", "total_steps")
 _PRUNING = ("gradual", "one-shot")
 _CHANGING = ("exploration", "window")  # parts of a state that are not always of one type
 
@@ -49,81 +43,12 @@ def check_method(method: Method) -> None:
             raise UsageError(f"threshold {method.threshold:g} is not positive and finite: it could never change")
 
 
-def check_arguments(masking: "Masking", density: Density, init: str | Mapping[str, Tensor]) -> None:
-    """Raises UsageError where the arguments of a Masking do not fit each other; the message says what would."""
-    _check_numbers(masking)
-    choose("prune_rate_decay", masking.prune_rate_decay, ("constant", "cosine", "linear"))
-    if masking.prune_rate_decay != "constant" and masking.total_steps is None:
-        raise UsageError(f"prune_rate_decay {masking.prune_rate_decay} needs total_steps, the step at which p is 0")
-    choose("growth", masking.exploration_growth, (*GROWTH, "none"))
-    if masking.growth == "none":
-        raise UsageError(f"growth none would empty {masking.method.title}: choose one of {', '.join(GROWTH)}")
-    if isinstance(density, Mapping):
-        _check_densities(masking, init)
-    if masking.method.pruning is not None:
-        _check_pruning(masking)
+def check_state(state: Mapping[str, Any], own: dict[str, Any], most: int) -> None:
+    """Raises UsageError where a saved state is not one of the model, method and density whose state is `own`.
 
-
-def _check_numbers(masking: "Masking") -> None:
-    for name, least in _COUNTS.items():
-        if (value := getattr(masking, name)) is not None or name not in _OPTIONAL:
-            check_count(name, value, least)
-    check_number("init_density", masking.init_density)
-    check_number("prune_rate", masking.prune_rate, 0, 1)
-
-
-def _check_densities(masking: "Masking", init: str | Mapping[str, Tensor]) -> None:
-    """Densities by layer stay what they are, or mean nothing."""
-    if masking.method.pruning or masking.method.redistribution:
-        raise UsageError(f"{masking.method.title} moves connections between layers: give it one density for all")
-    if init == "snip":
-        raise UsageError("snip chooses the density of each layer: use sparse_init='snip-layerwise', or one density")
-
-
-def _check_pruning(masking: "Masking") -> None:
-    """Gradual and one-shot pruning must come to their end."""
-    every, title = masking.update_frequency, masking.method.title
-    if masking.prune_end is None or not 0 <= masking.prune_start < masking.prune_end:
-        raise UsageError(
-            f"{title} prunes: prune_end, the step at which the final density is reached, must be given and lie after "
-            f"prune_start"
-        )
-    if not masking.density <= masking.init_density <= 1:
-        raise UsageError(f"init_density {masking.init_density:g} is not between density {masking.density:g} and 1")
-    if masking.method.pruning == "one-shot":
-        if masking.total_steps is not None and masking.total_steps < masking.prune_end:
-            raise UsageError(f"{title} is due to prune at prune_end {masking.prune_end}, after the end of the run")
-        return
-    if masking.total_steps is None and masking.prune_end < every:
-        raise UsageError(
-            f"{title} is due at its density at step {masking.prune_end}, before its first topology update at {every}: "
-            f"use an update_frequency of {masking.prune_end} or less, or a later prune_end"
-        )
-    if masking.total_steps is not None:
-        last_update = (masking.total_steps - 1) // every * every
-        if last_update < masking.prune_end:
-            room = masking.total_steps - 1 - masking.prune_end
-            remedy = f"an update_frequency of {room} or less" if room > 0 else "an earlier prune_end"
-            raise UsageError(
-                f"{title} is due at its density at step {masking.prune_end}, but its last topology update is at "
-                f"{last_update}: use {remedy}, or a longer run"
-            )
-
-
-def check_exploration(masking: "Masking", rate: float, growth: str, drop: str) -> None:
-    """Raises UsageError where the masking cannot explore like this."""
-    choose("growth", growth, (*GROWTH, "none"))
-    choose("drop", drop, DROP)
-    check_number("the rate of an exploration", rate, 0, 1)
-    if growth == "momentum" and not masking.dense_momentum:
-        raise UsageError("momentum is tracked from the start or not at all: give Masking growth='momentum'")
-    if drop != "smallest" and masking.threshold is not None:
-        raise UsageError(f"{masking.method.title} drops what is below its threshold: the {drop} cannot go")
-
-
-def check_state(masking: "Masking", state: Mapping[str, Any]) -> None:
-    """Raises UsageError where a saved state is not one of this model, method and density."""
-    own = masking.state_dict()
+    Args:
+        most: connections that there may be; the least are `own["target"]`.
+    """
     if isinstance(state, Mapping):
         saved = {name: state.get(name, own[name]) for name in ("method", "target")}
         if saved != {name: own[name] for name in saved}:
@@ -131,15 +56,14 @@ def check_state(masking: "Masking", state: Mapping[str, Any]) -> None:
                 f"the saved masks are of {saved['method']} with {saved['target']} weights, not of {own['method']} with "
                 f"{own['target']}"
             )
-        own |= {name: state[name] for name in _CHANGING if name in state}  # None at times
+        own = own | {name: state[name] for name in _CHANGING if name in state}  # None at times
     if problem := misfit(state, own):
         raise UsageError(f"it is of another model or method, or not masking.state_dict() as it was saved: {problem}")
-    _check_progress(masking, state)
-    active = Topology.of(state["masks"]).active
-    nnz, most = sum(active.values()), total_count(masking.shapes, masking.init_density)
-    if not masking.target <= nnz <= most:
-        raise UsageError(f"the saved masks have {nnz} connections, not {masking.target}: the state was changed")
-    if empty := next((name for name, number in active.items() if not number), None):
+    _check_progress(state)
+    topology = Topology.of(state["masks"])
+    if not own["target"] <= topology.nnz <= most:
+        raise UsageError(f"the saved masks have {topology.nnz} connections, not {own['target']}: the state was changed")
+    if empty := next((name for name, number in topology.active.items() if not number), None):
         raise UsageError(f"the saved masks leave {empty} without a connection: the state was changed")
 
 
@@ -150,7 +74,7 @@ def check_phase(start: int, end: int | None) -> None:
         check_count("the end of a phase", end, start)
 
 
-def _check_progress(masking: "Masking", state: Mapping[str, Any]) -> None:
+def _check_progress(state: Mapping[str, Any]) -> None:
     """How far the run has come, and what it is about to do."""
     for name in ("step", "updates", "dropped", "grown"):
         check_count(f"{name} of the saved state", state[name], 0)
@@ -160,7 +84,5 @@ def _check_progress(masking: "Masking", state: Mapping[str, Any]) -> None:
     if not isinstance(window, tuple | list) or len(window) != 2:
         raise UsageError(f"window {shown(window)} of the saved state is not a pair of steps")
     check_phase(*window)
-    if due is not None:
-        if not isinstance(due, tuple | list) or len(due) != 3:
-            raise UsageError(f"exploration {shown(due)} of the saved state is not (rate, growth, drop)")
-        check_exploration(masking, *due)
+    if due is not None and (not isinstance(due, tuple | list) or len(due) != 3):
+        raise UsageError(f"exploration {shown(due)} of the saved state is not (rate, growth, drop)")

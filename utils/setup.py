@@ -19,7 +19,6 @@ from sparselearning.layers import maskable_weights
 from sparselearning.masking import Masking
 from sparselearning.methods import METHODS
 from sparselearning.phases import Phase
-from sparselearning.validation import check_exploration
 from utils.costs import COUNTINGS, trained_epochs
 from utils.data import ImageSet
 from utils.files import load_ticket
@@ -129,7 +128,7 @@ def make_masking(
 def _check_plan(masking: Masking, plan: list[Phase]) -> None:
     """Raises UsageError where the masking cannot explore as planned, or would not be at its density in a ticket."""
     for explore in (phase.explore for phase in plan if phase.explore):
-        check_exploration(masking, explore.rate, explore.growth or masking.exploration_growth, explore.drop)
+        masking.check_exploration(explore.rate, explore.growth or masking.exploration_growth, explore.drop)
     first = next((phase for phase in plan if phase.ticket and phase.updates), None)
     if masking.method.pruning != "gradual" or first is None or masking.prune_end is None:
         return
