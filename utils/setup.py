@@ -98,7 +98,10 @@ def make_masking(
     if not args.sparse:
         return None
     first_end = plan[0].end
-    one_shot = METHODS[args.method].pruning == "one-shot"
+    prune_ends: dict[str | None, int] = {
+        "one-shot": first_end,
+        "gradual": round(args.prune_end * one_training(args) * steps_per_epoch),
+    }
     # connections move in the phases up to the first ticket, in which gradual pruning must come to its end
     moving = next((phase.end for phase in plan if phase.ticket and phase.updates), first_end)
     masking = Masking(
@@ -115,7 +118,7 @@ def make_masking(
         prune_rate=args.prune_rate,
         prune_rate_decay=args.prune_rate_decay,
         growth=args.growth,
-        prune_end=first_end if one_shot else round(args.prune_end * one_training(args) * steps_per_epoch),
+        prune_end=prune_ends.get(METHODS[args.method].pruning),
         total_steps=moving,
         exempt=args.exempt,
         snip_batches=snip,
