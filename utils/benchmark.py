@@ -55,7 +55,7 @@ class Network:
         sgd = {"fused": args.device.type == "cuda", "weight_decay": CIFAR["weight_decay"]}
         self.optimizer = torch.optim.SGD(self.model.parameters(), CIFAR["lr_high"], CIFAR["momentum"], **sgd)
         if sparse:  # at ERK also for SNIP, which would want data and cost the same
-            plan: dict[str, Any] = {"sparse_init": "erk", "update_frequency": 10**9, "prune_end": 1000}
+            plan: dict[str, Any] = {"sparse_init": "erk", "update_frequency": 10**9, "prune_end": 10**9}
             self.masking = Masking(self.model, self.optimizer, args.method, args.density, **plan)
             self.superposition = Superposition(self.masking.masks, self.masking.nnz)
 
