@@ -55,8 +55,9 @@ class Network:
         sgd = {"fused": args.device.type == "cuda", "weight_decay": CIFAR["weight_decay"]}
         self.optimizer = torch.optim.SGD(self.model.parameters(), CIFAR["lr_high"], CIFAR["momentum"], **sgd)
         if sparse:  # at ERK also for SNIP, which would want data and cost the same
-            plan: dict[str, Any] = {"sparse_init": "erk", "update_frequency": 10**9, "prune_end": 10**9}
+            plan: dict[str, Any] = {"sparse_init": "erk", "update_frequency": 1000, "prune_end": 1000}
             self.masking = Masking(self.model, self.optimizer, args.method, args.density, **plan)
+            self.masking.begin_phase(0, None, updates=False)
             self.superposition = Superposition(self.masking.masks, self.masking.nnz)
 
     def backward(self) -> None:
