@@ -137,7 +137,7 @@ def _check_densities(movement: "Movement") -> None:
 def _check_pruning(movement: "Movement") -> None:
     """Gradual and one-shot pruning must come to their end."""
     every, title = movement.update_frequency, movement.method.title
-    if movement.prune_end is None or not 0 <= movement.prune_start < movement.prune_end:
+    if movement.prune_end is None or movement.prune_start >= movement.prune_end:
         raise UsageError(
             f"{title} prunes: prune_end, the step at which the final density is reached, must be given and lie after "
             f"prune_start"
