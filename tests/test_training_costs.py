@@ -1,6 +1,9 @@
 """What summary.json says of the FLOPs of a training: in all, and of a dense one that is as long whatever the regime."""
 
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from safetensors.torch import load_file
@@ -8,6 +11,7 @@ from safetensors.torch import load_file
 from sparselearning.flops import layer_costs
 from tests.test_regime_runs import DENSE, MACS, NNZ, OF, share, summary
 from tests.tiny import Tiny, main
+from utils.costs import Costs
 
 FORWARD = 2 * sum(MACS.values())  # FLOPs of an image through the dense network
 IMAGES = 44
@@ -80,3 +84,30 @@ def test_a_run_whose_cost_cannot_be_read_is_no_run_to_rewind(gmp: Path, tmp_path
             (broken / "summary.json").write_text(text)
         status, _, err = main(tmp_path / "run", *OF, "--method", "static", "--rewind", str(broken))
         assert status == 2 and str(broken) in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("growth", "tracked", "cost"),
+    [
+        (None, False, lambda f: f),
+        ("random", False, lambda f: f),
+        ("gradient", False, lambda f: (3 * 7 * f + 2 * f + 1) / (3 * 8)),  # ΔT = 7
+        ("momentum", True, lambda f: (2 * f + 1) / 3),
+        ("random", True, lambda f: (2 * f + 1) / 3),  # shared out by momentum
+        (None, True, lambda f: (2 * f + 1) / 3),  # for explorations to come
+    ],
+)
+def test_each_step_costs_what_its_connections_and_their_score_cost(
+    growth: str | None, tracked: bool, cost: Callable[[float], float]
+) -> None:
+    model = Tiny(10)
+    weights = {name: model.get_parameter(name) for name in MACS}
+    masking: Any = SimpleNamespace(weights=weights, growth=growth, update_frequency=7,
+                                   dense_momentum=dict.fromkeys(MACS) if tracked else {})  # fmt: skip
+    costs, expected = Costs(model, masking, (3, 32, 32)), 0.0
+    for parts in ((1.0, 1.0, 1.0), (0.5, 0.25, 0.5), (0.5, 0.25, 0.5), (0.25, 0.125, 0.1)):  # of a pruned network
+        masking.active = {name: round(part * weights[name].numel()) for part, name in zip(parts, MACS, strict=True)}
+        macs = [masking.active[name] / weights[name].numel() * MACS[name] for name in MACS]
+        costs.add_step()
+        expected += cost(sum(macs) / sum(MACS.values()))
+        assert costs.steps["plain"] == pytest.approx(expected)
