@@ -179,6 +179,8 @@ def test_networks_of_an_ensemble_have_their_own_seeds(finished: World) -> None:
     """Those of another --seed share none of them."""
     seeds = [summary(folder)["seed"] for folder in sorted(finished("dst").glob("member-*"))]
     assert seeds == [2, 3] and summary(finished("dst"))["seed"] == 1
+    said = [summary(finished("dst") / part)["test"]["final"] for part in ("", "member-1", "member-2")]
+    assert said[0] == said[2] != said[1]  # the final one is the last
     first, second = (load_file(path) for path in tickets_of(finished("dst")))
     assert all(not torch.equal(first[name] != 0, second[name] != 0) for name in MACS)
 

@@ -100,6 +100,13 @@ def test_an_ensemble_is_the_model_to_use_of_a_run_that_has_one(tmp_path, table):
     assert row["ensemble"] == "95.00" and row["NLL"] == "0.100" and "plain run" not in row
 
 
+def test_a_superposition_goes_before_the_ensemble_of_the_same_tickets(tmp_path, table):
+    run = sup_tickets(0, 94.0)
+    run["test"]["ensemble"] = metrics(95.0, nll=0.1)
+    (row,) = table(write(tmp_path / "a", run))
+    assert (row["superposed"], row["ensemble"], row["NLL"]) == ("94.00", "95.00", "0.400")
+
+
 def test_groups_in_the_papers_order(tmp_path, table):
     runs = [
         {"method": "granet"}, {"method": "set"}, {"method": "set", "density": 0.1}, {"method": "static"},
@@ -122,6 +129,12 @@ def test_other_options_part_groups_and_are_shown_only_then(tmp_path, table):
     assert row["seeds"] == "2" and "superpose" not in row
     write(tmp_path / "c", sup_tickets(0, 93.0), superpose="caa", output_dir="c", resume=None, seed=0)
     assert [(row["superpose"], row["seeds"]) for row in table(tmp_path)] == [("caa", "1"), ("cia", "2")]
+
+
+def test_batches_of_another_size_are_another_setting(tmp_path, table):
+    for seed, size in enumerate((64, 64, 128)):
+        write(tmp_path / str(seed), {**PLAIN, "seed": seed}, batch_size=size, checkpoint_minutes=seed, workers=seed)
+    assert [(row["batch_size"], row["seeds"]) for row in table(tmp_path)] == [("128", "1"), ("64", "2")]
 
 
 def test_a_seed_twice_is_pointed_out(tmp_path, capsys):
@@ -265,6 +278,18 @@ def test_significance(tmp_path, capsys):
     assert tests[0]["p-value"] == f"{2 * math.comb(30, 27) / math.comb(30, 15):.2e}"
     assert {row["method"] for row in tests} == {"RigL + Sup-tickets"}
     assert (tests[1]["without"], tests[1]["with"]) == ("93.70 ± 0.45", "93.90 ± 0.45")
+
+
+@pytest.mark.parametrize(("runs", "p", "significant"), [(3, 2 / 35, "no"), (4, 2 / 70, "yes")])
+def test_the_level_of_significance_is_5_percent(runs, p, significant, tmp_path, capsys):
+    """All with Sup-tickets above all four without: as far apart in 2 of the C(4 + n, n) orders."""
+    for seed in range(4):
+        write(tmp_path / f"plain{seed}", {**PLAIN, "seed": seed, "test": {"final": metrics(90 + seed)}}, lr=0.1)
+    for seed in range(runs):
+        write(tmp_path / f"sup{seed}", sup_tickets(1000 + seed, 95.0 + seed), lr=0.1)
+    main([str(tmp_path), "--significance"])
+    last = capsys.readouterr().out.split("\n\n")[2].splitlines()[-1]
+    assert [cell.strip() for cell in last.strip("|").split("|")][-2:] == [f"{p:.2e}", significant]
 
 
 def lack(*keys: str) -> dict[str, object]:
