@@ -163,3 +163,9 @@ def test_where_layers_would_be_empty_the_suggested_density_works(sizes: list[int
     suggested = re.search(r"at least ([\d.e-]+)$", str(error.value))
     assert suggested is not None
     assert total_count(shapes, float(suggested[1])) >= len(sizes)
+
+
+@pytest.mark.parametrize("distribution", DISTRIBUTIONS)
+def test_a_layer_whose_share_is_less_than_one_weight_has_one(distribution: str) -> None:
+    counts = DISTRIBUTIONS[distribution]({"large": (1000, 1000), "small": (3, 3), "row": (1, 4)}, 1e-4)
+    assert counts == {"large": 98, "small": 1, "row": 1}
