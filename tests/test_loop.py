@@ -56,7 +56,8 @@ def by_hand(
             losses = -(wanted * logits.log_softmax(1)).sum(1)
             gradients = torch.autograd.grad(losses.mean(), list(parameters.values()))
             for (name, parameter), gradient in zip(parameters.items(), gradients, strict=True):
-                velocity[name] = (MOMENTUM * velocity[name] + gradient + DECAY * parameter.data) * masks.get(name, 1)
+                decay = 0.2 if more and name.startswith("1.") else DECAY  # of the norm layer
+                velocity[name] = (MOMENTUM * velocity[name] + gradient + decay * parameter.data) * masks.get(name, 1)
                 parameter.data.sub_(rates[STEPS * epoch + step] * velocity[name])
             loss, correct = loss + losses.sum().item(), correct + int((logits.argmax(1) == labels).sum())
         row: dict[str, Any] = {"epoch": epoch + 1, "step": STEPS * (epoch + 1), "lr": rates[STEPS * epoch + STEPS - 1],
@@ -82,7 +83,21 @@ def same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
     ("seed", "words", "rates", "smoothing"),
     [
         (3, (), PLAIN, 0.0),
-        (4, ("--limit-train", str(MORE), "--valid-fraction", "0.1", "--label-smoothing", "0.2"), PLAIN, 0.2),
+        (
+            4,
+            (
+                "--limit-train",
+                str(MORE),
+                "--valid-fraction",
+                "0.1",
+                "--label-smoothing",
+                "0.2",
+                "--norm-weight-decay",
+                "0.2",
+            ),
+            PLAIN,
+            0.2,
+        ),
         (5, ("--sparse", "--method", "static", "--density", "0.3", *SUP), CYCLIC, 0.0),
     ],
 )
