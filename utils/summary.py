@@ -85,7 +85,7 @@ def summarise_run(run: Run, ticket: Ticket) -> dict[str, Any]:
         "flops_per_layer": {name: run.costs.layers[name].flops() for name in names if name in run.costs.layers},
         "test": run.results,
         "flops": run.costs.summary(run.args.epochs, run.steps_per_epoch, images, densities, passes),
-        "images_per_second": run.step * run.batch_size / run.seconds,
+        "images_per_second": run.step / run.steps_per_epoch * images / run.seconds,
         "train_seconds": run.seconds,
     }
 
