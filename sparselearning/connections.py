@@ -176,10 +176,14 @@ class Connections:
     # ---- changing the topology -------------------------------------------------------------------------------------
 
     def layers(self, topology: Topology, key: tuple[int, int]) -> dict[str, Layer]:
-        """What scores read, of the layers that take part in the loss; the others keep their connections."""
+        """What scores read, of the layers that are trained; the others keep their connections.
+
+        Those are the layers with a gradient; where nothing has one, all that are not frozen: scores may need none.
+        """
         present = {name: weight.grad for name, weight in self.weights.items() if weight.grad is not None}
         gradients = self._gradients or present
-        names = [name for name in self.weights if name in gradients or not gradients]
+        everybody = all(p.grad is None for group in self.optimizer.param_groups for p in group["params"])
+        names = [n for n, weight in self.weights.items() if weight.requires_grad and (everybody or n in gradients)]
         if idle := {*self.weights} - {*names} - self._told_of:
             warnings.warn(f"layers without a gradient keep their connections: {', '.join(sorted(idle))}", stacklevel=2)
             self._told_of |= idle

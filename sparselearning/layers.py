@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel
 
 from sparselearning.errors import UsageError, is_names, kind_of, shown
 
@@ -18,7 +19,7 @@ _BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def unwrap(model: nn.Module) -> nn.Module:
-    """The model without the wrappers of DDP, torch.compile and Fabric, so that its parameters have plain names.
+    """The model without the wrappers of DDP, compilation, Fabric and averaging: its parameters have plain names.
 
     Raises:
         UsageError: it is no module.
@@ -26,7 +27,7 @@ def unwrap(model: nn.Module) -> nn.Module:
     if not isinstance(model, nn.Module):
         raise UsageError(f"the model is {kind_of(model)}, not a torch.nn.Module")
     while True:
-        if isinstance(model, DistributedDataParallel | nn.DataParallel):
+        if isinstance(model, DistributedDataParallel | nn.DataParallel | AveragedModel):
             model = model.module
         elif inner := next((m for name in _WRAPPERS if isinstance(m := getattr(model, name, None), nn.Module)), None):
             model = inner
@@ -82,8 +83,8 @@ def layer_weights(model: nn.Module) -> dict[str, nn.Parameter]:
     seen = embeddings(model)
     for prefix, module in model.named_modules():
         for attribute in _attributes(module):
-            weight = getattr(module, attribute)
-            if isinstance(weight, nn.Parameter) and weight.requires_grad and id(weight) not in seen:
+            weight = module._parameters.get(attribute)  # to read a parametrized weight may change it: spectral_norm
+            if weight is not None and weight.requires_grad and id(weight) not in seen:
                 weights[f"{prefix}.{attribute}".lstrip(".")] = weight
                 seen.add(id(weight))
     return weights

@@ -16,7 +16,7 @@ from sparselearning.initialization import initial_masks
 from sparselearning.layers import maskable_weights, torch_optimizer, unwrap
 from sparselearning.movement import Movement
 from sparselearning.phases import Exploration
-from sparselearning.topology import pruned
+from sparselearning.topology import Topology, pruned
 from sparselearning.validation import check_phase, check_state, check_weights
 
 _NUMBERS = ("step", "updates", "dropped", "grown", "window", "threshold")
@@ -35,7 +35,8 @@ class Masking(Movement, Connections):
     after it, so momentum, weight decay and any optimizer leave them at zero; on a step that moves connections the
     dense gradients are set aside first, for growth to read. Steps that a gradient scaler skips count for nothing. A
     grown weight starts with the optimizer's initial state, so Adam's first step for it is up to (1 − β₁)/√(1 − β₂) =
-    3.2 learning rates long. A layer without a gradient keeps its connections.
+    3.2 learning rates long. A layer without a gradient
+    keeps its connections, but for pruning, which goes by magnitude alone.
 
     Model, optimizer and masking may be built and loaded in any order before the first step.
 
@@ -209,18 +210,23 @@ class Masking(Movement, Connections):
             topology = pruned(topology, self.weights, self.count_at(self.step))
             self.dropped += before - topology.nnz
         if growth is not None:
-            self.check_exploration(rate, growth, "smallest" if drop is None else drop)
-            layers = self.layers(topology, key=(self.seed, self.updates))
-            threshold = self.threshold if drop is None else None
-            part = topology.only(layers)
-            part, moved = explored(part, layers, self.method, rate, growth, drop or "smallest", threshold)
-            topology = topology.with_layers(part)
-            self.dropped += moved
-            self.grown += moved
-            if threshold is not None:
-                self.threshold = next_threshold(threshold, rate, part.nnz, moved)
+            topology = self._explored(topology, rate, growth, drop)
         self.updates += 1
         self.become(topology)
+
+    def _explored(self, topology: Topology, rate: float, growth: str, drop: str | None) -> Topology:
+        self.check_exploration(rate, growth, "smallest" if drop is None else drop)
+        layers = self.layers(topology, key=(self.seed, self.updates))
+        if not layers:
+            return topology
+        threshold = self.threshold if drop is None else None
+        part = topology.only(layers)
+        part, moved = explored(part, layers, self.method, rate, growth, drop or "smallest", threshold)
+        self.dropped += moved
+        self.grown += moved
+        if threshold is not None:
+            self.threshold = next_threshold(threshold, rate, part.nnz, moved)
+        return topology.with_layers(part)
 
     # ---- state -----------------------------------------------------------------------------------------------------
 

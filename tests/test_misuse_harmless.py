@@ -64,35 +64,6 @@ def test_state_loaded_from_a_dense_run_is_cleared_outside_the_masks(
 # ---- in the middle of training ---------------------------------------------------------------------------------------
 
 
-def freeze_the_head(parts: Parts) -> None:
-    parts.model[4].requires_grad_(False)
-
-
-def leave_the_head_out(parts: Parts) -> None:
-    parts.model[4].weight.register_post_accumulate_grad_hook(lambda weight: setattr(weight, "grad", None))
-
-
-FROZEN = {"frozen": (freeze_the_head,), "without a gradient": (leave_the_head_out,)}
-
-
-@pytest.mark.filterwarnings("ignore:.*gradient")
-@any_method
-@every(FROZEN, "freeze")
-def test_a_layer_that_no_longer_trains_keeps_its_connections_and_their_weights(
-    freeze: Callable[[Parts], None], method: str, options: dict[str, Any]
-) -> None:
-    parts = training(method, steps=5, **options)
-    freeze(parts)
-    train(parts.model, parts.optimizer, 1)
-    mask, weight = parts.masking.masks["4.weight"].clone(), parts.model[4].weight.detach().clone()
-    train(parts.model, parts.optimizer, 6)
-    parts.masking.explore(0.5)
-    train(parts.model, parts.optimizer, 2)
-    assert torch.equal(parts.masking.masks["4.weight"], mask)
-    assert torch.equal(parts.model[4].weight, weight)
-    check_sparse(parts.masking)
-
-
 def scale_weights(parts: Parts) -> None:
     with torch.no_grad():
         for weight in parts.model.parameters():

@@ -111,6 +111,13 @@ def test_patterns_that_name_nothing_are_refused(options: dict[str, Any], message
         mask(Language(), **options)
 
 
+def test_looking_for_weights_changes_none_of_those_that_are_computed() -> None:
+    model = nn.Sequential(nn.utils.parametrizations.spectral_norm(nn.Linear(8, 8)), nn.Linear(8, 4))
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    assert [*maskable_weights(model)] == ["1.weight"]
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
 def test_frozen_weights_are_neither_masked_nor_counted() -> None:
     model = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 4))
     model[0].requires_grad_(False)
@@ -208,8 +215,8 @@ def test_an_average_of_models_becomes_a_ticket_when_it_is_sparsified() -> None:
         average.update_parameters(model)
     with pytest.raises(UsageError, match=r"outside the masks are not zero.*sparsify_"):
         take_ticket(average.module.state_dict(), masking.masks)
-    masking.sparsify_(average.module)
-    ticket = take_ticket(average.module.state_dict(), masking.masks)
+    masking.sparsify_(average)
+    ticket = take_ticket(unwrap(average).state_dict(), masking.masks)
     assert int(ticket["attention.weight"].count_nonzero()) == masking.target == 16
     with pytest.raises(UsageError, match=r"no attention\.weight of shape \(8, 8\)"):
         masking.sparsify_(layers())
