@@ -90,6 +90,7 @@ superposed() {
     for seed in $seeds; do
         run=$row/seed-$seed to=$row/seed-$seed/superpositions/$(words "$@")
         if [ -e "$to.json" ]; then continue; fi
+        if [ -z "$dry" ]; then mkdir -p "${to%/*}"; fi
         show python -m utils.superpose --tickets "$run"/tickets/ticket-*.safetensors "$@" --evaluate \
             "${place[@]}" "${test_options[@]}" --output "$to.safetensors" --overwrite --json "$to.json"
     done
