@@ -103,6 +103,15 @@ def test_the_first_integer_is_not_taken_for_the_label(read, tmp_path):
     assert read(tmp_path, "y").train.labels[:3].tolist() == [1, 2, 3]
 
 
+@pytest.mark.parametrize("read", [small, photos])
+def test_an_integer_beside_labels_in_words_is_not_taken_for_the_label(read, tmp_path):
+    for split in ("train", "test"):
+        rows = table(split).remove_columns("label")
+        rows = rows.add_column("row", list(range(len(rows))))
+        rows.add_column("label", ["cat", "dog"] * (len(rows) // 2)).to_parquet(tmp_path / f"{split}.parquet")
+    assert_refused("a column label that holds no integers: convert it", read, tmp_path)
+
+
 @every_reader
 def test_the_usual_name_tells_the_label(read, tmp_path):
     write_columns(tmp_path, coarse=NAMES, label=NAMES)

@@ -16,6 +16,7 @@ from utils.files import read_whole
 from utils.folders import split_named
 
 Tables = dict[str, datasets.Dataset]  # of each split
+LABELS = ("fine_label", "label")  # the usual names of their column, the first that is there
 
 
 @dataclass
@@ -104,10 +105,16 @@ def columns(features: datasets.Features, where: str, label_column: str | None = 
     named = [c for c, f in features.items() if isinstance(f, datasets.ClassLabel)]
     whole = [c for c, f in features.items() if isinstance(f, datasets.Value) and "int" in f.dtype]
     labels = [c for c in (*named, *whole) if c == label_column] if label_column else named or whole
+    words = [c for c in LABELS if c in features and c not in whole]
+    if words and whole and not named and not label_column:  # the integer is a number of the row or the like
+        raise UsageError(
+            f"{where} has a column {words[0]} that holds no integers: convert it to 0, 1, 2, ..., or name another one "
+            f"with --label-column"
+        )
     what = f"labels {label_column}" if label_column else "labels"
     return (
         _choice(images, ("image", "img"), "images", features, where, "keep one of them"),
-        _choice(labels, ("fine_label", "label"), what, features, where, "name it with --label-column"),
+        _choice(labels, LABELS, what, features, where, "name it with --label-column"),
     )
 
 
