@@ -185,7 +185,7 @@ class Connections:
         everybody = all(p.grad is None for group in self.optimizer.param_groups for p in group["params"])
         names = [n for n, weight in self.weights.items() if weight.requires_grad and (everybody or n in gradients)]
         if idle := {*self.weights} - {*names} - self._told_of:
-            warnings.warn(f"layers without a gradient keep their connections: {', '.join(sorted(idle))}", stacklevel=2)
+            warnings.warn(f"layers without a gradient exchange no connections: {', '.join(sorted(idle))}", stacklevel=2)
             self._told_of |= idle
         return {
             name: Layer(

@@ -46,7 +46,8 @@ def maskable_weights(
     Args:
         exempt: shell patterns of parameter names to leave dense, e.g. "classifier.*".
         include: shell patterns of further parameters to mask, of two dimensions or more: the weights of recurrent
-            layers, of mixtures of experts, of parametrizations, a head that is tied to an embedding.
+            layers, of mixtures of experts, of parametrizations, a head that is tied to an embedding. Weight norm
+            divides by the norm of a row, which is zero where the row has no connection: keep it dense enough.
 
     Raises:
         UsageError: a pattern names nothing that could be meant, or there is nothing to mask.

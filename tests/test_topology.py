@@ -150,7 +150,7 @@ def test_a_layer_without_a_gradient_keeps_its_connections_with_one_warning(metho
     masking = Masking(model, sgd(model), method, 0.3, update_frequency=2, init_density=0.3, **options)
     masking.threshold = masking.threshold and 0.1
     kept, moved = masking.masks["1.weight"].clone(), masking.masks["0.weight"].clone()
-    with pytest.warns(UserWarning, match=r"layers without a gradient keep their connections: 1\.weight") as caught:
+    with pytest.warns(UserWarning, match=r"layers without a gradient exchange no connections: 1\.weight") as caught:
         for number in range(8):
             step(masking, number, but=("1.weight",))
     assert len(caught) == 1
