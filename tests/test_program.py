@@ -8,6 +8,9 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
+
+from utils.errors import one_line_errors
 
 REPOSITORY = Path(__file__).parent.parent
 START = "from utils.program import start; start(); "
@@ -113,3 +116,14 @@ def test_every_program_is_ready_before_its_imports(program):
     rest = [line for line in process.stderr if not line.startswith("import time:")]
     name = words[-1].removeprefix("utils.").removesuffix(".py") + ".py"
     assert rest == [f"{name}: stopped by SIGINT\n"] and process.wait() == 130
+
+
+def test_memory_that_a_cpu_does_not_have_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"), one_line_errors():
+        torch.empty(2**60, dtype=torch.uint8)
+    assert capsys.readouterr().err.endswith("to keep the size of the whole batch\n")
+
+
+def test_other_errors_of_torch_keep_their_traceback() -> None:
+    with pytest.raises(RuntimeError, match="mat1 and mat2"), one_line_errors():
+        torch.ones(2, 3) @ torch.ones(2, 3)

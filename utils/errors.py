@@ -24,6 +24,12 @@ def check_environment() -> None:
             raise UsageError(f"the environment says {name}={value}, which is no whole number: unset {name}")
 
 
+OUT_OF_MEMORY = (
+    "the device is out of memory: use a smaller --batch-size, and a larger --gradient-accumulation-steps to keep the "
+    "size of the whole batch"
+)
+
+
 class DamagedImageError(UsageError):
     """An image that cannot be read; only the process that meets it knows."""
 
@@ -39,15 +45,10 @@ def one_line_errors() -> Iterator[None]:
     except UsageError as error:
         message, alone = str(error), isinstance(error, DamagedImageError)
     except (torch.cuda.OutOfMemoryError, MemoryError):
-        message = (
-            "the device is out of memory: use a smaller --batch-size, and a larger --gradient-accumulation-steps to "
-            "keep the size of the whole batch"
-        )
+        message = OUT_OF_MEMORY
     except RuntimeError as error:
-        operation, lacking, _ = str(error).partition(" does not have a deterministic implementation")
-        if not lacking:
+        if not (message := _in_words(error)):
             raise
-        message = f"{operation} gives other bits in every run: use another model, or leave --deterministic out"
     except OSError as error:
         if error.errno not in UNWRITABLE:
             raise
@@ -61,6 +62,16 @@ def one_line_errors() -> Iterator[None]:
     if alone or not rank.isdecimal() or int(rank) == 0:
         print(f"{Path(sys.argv[0]).name}: {message}", file=sys.stderr)
     sys.exit(2)
+
+
+def _in_words(error: RuntimeError) -> str:
+    """What torch's errors mean that its users can mend; nothing for the others."""
+    if "can't allocate memory" in str(error):  # on a CPU
+        return OUT_OF_MEMORY
+    operation, lacking, _ = str(error).partition(" does not have a deterministic implementation")
+    if lacking:
+        return f"{operation} gives other bits in every run: use another model, or leave --deterministic out"
+    return ""
 
 
 @contextlib.contextmanager
