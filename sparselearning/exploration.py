@@ -60,7 +60,8 @@ def _score(option: str, table: Mapping[str, Score], row: str, layer: Layer) -> T
     """Raises UsageError where a row of the table, which users may have written, gives no score."""
     score, weight = table[row](layer), layer.weight
     fits = isinstance(score, Tensor) and (score.shape, score.device) == (weight.shape, weight.device)
-    if not fits or score.is_complex() or float(score.min()) < 0:
+    # looking at the numbers takes time, and makes the host wait: a row shows its kind in the first update
+    if not fits or score.is_complex() or (layer.key[1] == 0 and float(score.min()) < 0):
         raise UsageError(
             f"{option} {row!r} scores {layer.name} by {kind_of(score)}: a score is one number for each weight, on its "
             f"device and not negative"

@@ -160,5 +160,5 @@ def count_outside(tensors: Mapping[str, Tensor], masks: Mapping[str, Tensor]) ->
     """How many entries are not zero outside the masks, by name, only where there are some; NaN counts."""
     if not masks:
         return {}
-    counts = torch.stack([((tensors[name] != 0) & ~mask).sum() for name, mask in masks.items()]).tolist()
+    counts = torch.stack([((tensors[name] != 0) > mask).count_nonzero() for name, mask in masks.items()]).tolist()
     return {name: count for name, count in zip(masks, counts, strict=True) if count}

@@ -140,8 +140,11 @@ class Superposition:
         total = sum(ticket[name].numel() for name in self.names)
         if total < self.count:
             raise UsageError(f"count {self.count} is more than the {total} maskable weights")
-        finite = {name: tensor.isfinite().all() for name, tensor in ticket.items() if tensor.is_floating_point()}
-        if bad := [name for name, good in finite.items() if not good]:
+        # a sum is finite where all of its numbers are, and takes less time than looking at each
+        floats = [name for name, tensor in ticket.items() if tensor.is_floating_point()]
+        sums = [ticket[name].sum(dtype=torch.promote_types(ticket[name].dtype, torch.float32)) for name in floats]
+        finite = torch.stack([total.double() for total in sums]).isfinite().tolist() if sums else []
+        if bad := [name for name, good in zip(floats, finite, strict=True) if not good]:
             raise UsageError(f"{bad[0]} of the ticket is not finite: it would spoil the average")
 
     def _averaged(self, name: str, new: Tensor) -> Tensor:
