@@ -35,8 +35,8 @@ class Masking(Movement, Connections):
     after it, so momentum, weight decay and any optimizer leave them at zero; on a step that moves connections the
     dense gradients are set aside first, for growth to read. Steps that a gradient scaler skips count for nothing. A
     grown weight starts with the optimizer's initial state, so Adam's first step for it is up to (1 − β₁)/√(1 − β₂) =
-    3.2 learning rates long. A layer without a gradient
-    keeps its connections, but for pruning, which goes by magnitude alone.
+    3.2 learning rates long. A layer without a gradient keeps its connections, but for pruning, which goes by
+    magnitude alone.
 
     Model, optimizer and masking may be built and loaded in any order before the first step.
 

@@ -62,12 +62,8 @@ SCORES: dict[str, tuple[Callable[[Layer], Any], str]] = {
 }
 
 
-@every(SCORES, "score", "match")
-def test_a_score_that_is_none_is_refused_and_moves_nothing(
-    monkeypatch: pytest.MonkeyPatch, score: Callable[[Layer], Any], match: str
-) -> None:
-    monkeypatch.setitem(METHODS, "new", Method(**(GROWS | {"growth": "new"})))
-    monkeypatch.setitem(methods.GROWTH, "new", score)
+def refused_to_move(match: str) -> Masking:
+    """The first topology update of the method `new` is refused, and leaves the masks as they were."""
     model = network()
     optimizer = sgd(model)
     masking = Masking(model, optimizer, "new", 0.2, update_frequency=2)
@@ -76,6 +72,16 @@ def test_a_score_that_is_none_is_refused_and_moves_nothing(
     backward(model)
     refused(optimizer.step, match)
     assert bits(masking.masks) == before
+    return masking
+
+
+@every(SCORES, "score", "match")
+def test_a_score_that_is_none_is_refused_and_moves_nothing(
+    monkeypatch: pytest.MonkeyPatch, score: Callable[[Layer], Any], match: str
+) -> None:
+    monkeypatch.setitem(METHODS, "new", Method(**(GROWS | {"growth": "new"})))
+    monkeypatch.setitem(methods.GROWTH, "new", score)
+    masking = refused_to_move(match)
     assert masking.nnz == KEPT
 
 
@@ -97,14 +103,7 @@ def test_shares_that_are_none_are_refused_and_move_nothing(
 ) -> None:
     monkeypatch.setitem(METHODS, "new", Method(**GROWS, redistribution="new"))
     monkeypatch.setitem(methods.REDISTRIBUTION, "new", share)
-    model = network()
-    optimizer = sgd(model)
-    masking = Masking(model, optimizer, "new", 0.2, update_frequency=2)
-    train(model, optimizer, 1)
-    before = bits(masking.masks)
-    backward(model)
-    refused(optimizer.step, match)
-    assert bits(masking.masks) == before
+    refused_to_move(match)
 
 
 def test_scores_of_other_number_types_are_scores(monkeypatch: pytest.MonkeyPatch) -> None:

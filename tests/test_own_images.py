@@ -1,7 +1,5 @@
 """Any folder of small images is trained on, and its tickets are judged as in the run: size, grey, mean, mirroring."""
 
-import contextlib
-import io
 import json
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,7 @@ import utils.superpose
 from models import MODELS, build
 from sparselearning.errors import UsageError
 from tests.test_superpose import Small
-from tests.tiny import tiny_world
+from tests.tiny import end_of_main, tiny_world
 from utils.data import load_cifar
 
 TRAIN, TEST, CLASSES = 48, 30, ("bag", "coat", "shoe")
@@ -134,20 +132,12 @@ def test_vgg_averages_what_is_left_of_large_images_and_refuses_small_ones():
 
 
 def main(folder: Path, *options: str) -> tuple[int, str, str]:
-    out, err, status = io.StringIO(), io.StringIO(), 0
     with (
         tiny_world("--output-dir", str(folder), *options),
         mock.patch.object(main_cifar, "load_cifar", load_cifar),
         mock.patch.dict(MODELS, small=Small),
-        contextlib.redirect_stdout(out),
-        contextlib.redirect_stderr(err),
     ):
-        try:
-            with main_cifar.one_line_errors():
-                main_cifar.main()
-        except SystemExit as end:
-            status = int(end.code or 0)
-    return status, out.getvalue(), err.getvalue()
+        return end_of_main()
 
 
 @pytest.fixture(scope="module")

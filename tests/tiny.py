@@ -146,22 +146,26 @@ def signal_at(step: int | None, number: int = signal.SIGTERM) -> Iterator[None]:
         yield
 
 
-def main(folder: Path, *options: str, stop: int | None = None, number: int = signal.SIGTERM) -> tuple[int, str, str]:
-    """Run main_cifar.py in this process; returns its exit status and what it wrote on stdout and stderr."""
-    torch.manual_seed(time.time_ns() % 2**32)  # a run must not depend on what was drawn before it
+def end_of_main() -> tuple[int, str, str]:
+    """Of main_cifar.py in this process: its exit status and what it wrote on stdout and stderr."""
     out, err, status = io.StringIO(), io.StringIO(), 0
-    with (
-        tiny_world("--output-dir", str(folder), *options),
-        signal_at(stop, number),
-        contextlib.redirect_stdout(out),
-        contextlib.redirect_stderr(err),
-    ):
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
             with main_cifar.one_line_errors():
                 main_cifar.main()
         except SystemExit as end:
             status = int(end.code or 0)
     return status, out.getvalue(), err.getvalue()
+
+
+def main(folder: Path, *options: str, stop: int | None = None, number: int = signal.SIGTERM) -> tuple[int, str, str]:
+    """Run main_cifar.py in this process; returns its exit status and what it wrote on stdout and stderr."""
+    torch.manual_seed(time.time_ns() % 2**32)  # a run must not depend on what was drawn before it
+    with (
+        tiny_world("--output-dir", str(folder), *options),
+        signal_at(stop, number),
+    ):
+        return end_of_main()
 
 
 def outcome(folder: Path) -> dict[str, Any]:

@@ -30,7 +30,7 @@ def describe(run: Run) -> str:
     if warning := lr_warning(args, run.batch_size, run.parts):
         lines.append(warning)
     if masking is not None:
-        every = f", connections move every {masking.update_frequency} steps" if _moves(masking) else ""
+        every = f", connections move every {masking.update_frequency} steps" if masking.moves else ""
         lines.append(
             f"{masking.method.title}: {masking.target:,} of {masking.total:,} maskable weights at the end (density "
             f"{masking.density:g}), {masking.nnz:,} and {ratio:.3f}x the FLOPs at the start{every}"
@@ -179,13 +179,8 @@ def _movement(phase: Phase, masking: Masking | None) -> str:
     moves, explore = [], phase.explore
     if explore is not None and (growth := explore.growth or masking.exploration_growth) != "none":
         moves.append(f"explore {explore.rate:g} of the {explore.drop}, grow by {growth} first")
-    if phase.updates and _moves(masking):
+    if phase.updates and masking.moves:
         moves.append("move every ΔT")
     if masking.method.pruning == "one-shot" and masking.prune_end == phase.end:
         moves.append("pruned at the end")
     return ", ".join(moves) or "fixed"
-
-
-def _moves(masking: Masking) -> bool:
-    """Do connections move every ΔT, beside what explorations and one-shot pruning do?"""
-    return masking.growth is not None or masking.method.pruning == "gradual"
