@@ -9,7 +9,7 @@ accelerate launch main_cifar.py ...                                            o
 """
 
 if __name__ == "__main__":  # before the imports below, which take seconds
-    from utils.program import start
+    from utils.command_line.program import start
 
     start()
 
@@ -21,20 +21,20 @@ from torch import nn
 
 from models import build
 from sparselearning import take_ticket
-from utils.arguments import parse
-from utils.data import Splits, load_cifar
-from utils.ensemble import finish_ensemble
-from utils.errors import one_line_errors
-from utils.interruption import Interruption
-from utils.options import CIFAR
-from utils.output import RunFolder
-from utils.recipes import LOOK
-from utils.run import Run
-from utils.session import begin, open_folder
-from utils.setup import make_accelerator
-from utils.summary import finish, save_member
-from utils.tracking import Tracker
-from utils.training import train
+from utils.command_line.errors import one_line_errors
+from utils.command_line.options import CIFAR
+from utils.command_line.parser import parse
+from utils.data.cifar import Splits, load_cifar
+from utils.data.recipes import LOOK
+from utils.reporting.ensemble import finish_ensemble
+from utils.reporting.summary import finish, save_member
+from utils.reporting.tracking import Tracker
+from utils.run_folder.folder import RunFolder
+from utils.training.build import make_accelerator
+from utils.training.interruption import Interruption
+from utils.training.loop import train
+from utils.training.run import Run
+from utils.training.session import begin, open_folder
 
 
 def main() -> None:

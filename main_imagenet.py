@@ -6,7 +6,7 @@ accelerate launch main_imagenet.py --batch-size 256 --scale-lr --mixed-precision
 """
 
 if __name__ == "__main__":  # before the imports below, which take seconds
-    from utils.program import start
+    from utils.command_line.program import start
 
     start()
 
@@ -17,15 +17,15 @@ from torch import nn
 
 from main_cifar import train_all
 from models.classifiers import build
-from utils.arguments import parse
-from utils.errors import one_line_errors
-from utils.evaluation import evaluate
-from utils.files import load_ticket
-from utils.options import IMAGENET
-from utils.photo_stream import stream_photos
-from utils.photos import load_photos
-from utils.session import open_folder
-from utils.setup import make_accelerator
+from utils.command_line.errors import one_line_errors
+from utils.command_line.options import IMAGENET
+from utils.command_line.parser import parse
+from utils.data.imagenet import load_photos
+from utils.data.stream import stream_photos
+from utils.run_folder.tickets import load_ticket
+from utils.training.build import make_accelerator
+from utils.training.evaluation import evaluate
+from utils.training.session import open_folder
 
 
 def main() -> None:

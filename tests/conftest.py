@@ -7,9 +7,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import pytest
 import yaml
 
-from utils.arguments import parse
-from utils.locks import release
-from utils.options import CIFAR
+from utils.command_line.options import CIFAR
+from utils.command_line.parser import parse
+from utils.files.locks import release
 
 
 @pytest.fixture

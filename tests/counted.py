@@ -24,10 +24,10 @@ from sparselearning.flops import Counting
 from sparselearning.layers import maskable_weights
 from sparselearning.methods import METHODS
 from tests.test_launch import commands, trained
-from utils.arguments import effective
-from utils.costs import COUNTINGS, Costs, together, trained_epochs
-from utils.plans import make_plan, one_training
+from utils.command_line.parser import effective
 from utils.report import main
+from utils.training.costs import COUNTINGS, Costs, together, trained_epochs
+from utils.training.plan import make_plan, one_training
 
 STEPS = 10  # of an epoch; only when the density changes matters
 IMAGES = {"cifar10": 50_000, "cifar100": 50_000, "imagenet": 1_281_167}

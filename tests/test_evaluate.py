@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from models import build
 from sparselearning.layers import maskable_weights
-from utils.data import load_cifar
+from utils.data.cifar import load_cifar
 from utils.evaluate import main
-from utils.evaluation import recompute_batch_norm
-from utils.files import save_ticket
+from utils.run_folder.tickets import save_ticket
+from utils.training.evaluation import recompute_batch_norm
 
 TEST = 12
 ABOUT = {"data": "digits", "model": "resnet20"}

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from utils.arguments import effective, parse
-from utils.options import CIFAR, IMAGENET
-from utils.plans import make_plan
+from utils.command_line.options import CIFAR, IMAGENET
+from utils.command_line.parser import effective, parse
+from utils.training.plan import make_plan
 
 REPOSITORY = Path(__file__).parent.parent
 LAUNCH = REPOSITORY / "launch"

@@ -20,10 +20,10 @@ import main_cifar
 from models import build
 from sparselearning.layers import maskable_weights
 from tests.tiny import restored
-from utils.data import load_cifar
-from utils.errors import one_line_errors
+from utils.command_line.errors import one_line_errors
+from utils.data.cifar import load_cifar
 from utils.evaluate import predict
-from utils.metrics import per_sample, summarise
+from utils.training.metrics import per_sample, summarise
 
 TEST, DENSITY = 20, 0.1
 DATA = f"--data digits --model resnet20 --limit-train 16 --limit-test {TEST} --batch-size 8"

@@ -22,18 +22,18 @@ from safetensors.torch import load_file
 from torch import nn
 
 import main_imagenet
-import utils.summary
+import utils.reporting.summary
 from models.classifiers import build
 from sparselearning.errors import UsageError
 from sparselearning.phases import Exploration
 from tests.tiny import Tiny, differences, outcome, signal_at
-from utils.arguments import parse
-from utils.errors import one_line_errors
-from utils.options import CIFAR, IMAGENET
-from utils.plans import make_plan
-from utils.run import Run
-from utils.setup import count_steps, make_masking, make_optimizer
-from utils.training import _parts
+from utils.command_line.errors import one_line_errors
+from utils.command_line.options import CIFAR, IMAGENET
+from utils.command_line.parser import parse
+from utils.training.build import count_steps, make_masking, make_optimizer
+from utils.training.loop import _parts
+from utils.training.plan import make_plan
+from utils.training.run import Run
 
 CPU = cast(Any, SimpleNamespace(device=torch.device("cpu"), mixed_precision="no"))
 SUP = ("--sparse", "--method", "granet", "--density", "0.1", "--sup-tickets")
@@ -172,8 +172,8 @@ def world(*options: str) -> Iterator[None]:
     try:
         with (
             mock.patch.object(main_imagenet, "build", lambda name, classes, size, width: Tiny(classes)),
-            mock.patch.object(utils.summary, "draw_learning_curve"),
-            mock.patch.object(utils.summary, "draw_sparsity"),
+            mock.patch.object(utils.reporting.summary, "draw_learning_curve"),
+            mock.patch.object(utils.reporting.summary, "draw_sparsity"),
             mock.patch.object(sys, "argv", ["main_imagenet.py", *options]),
         ):
             yield

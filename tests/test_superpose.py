@@ -22,11 +22,11 @@ from sparselearning import Superposition
 from sparselearning.layers import maskable_weights
 from sparselearning.superposition import AVERAGES
 from tests.tiny import tiny_world
-from utils.data import load_cifar
+from utils.data.cifar import load_cifar
 from utils.evaluate import predict
-from utils.files import save_ticket
-from utils.metrics import per_sample, summarise
+from utils.run_folder.tickets import save_ticket
 from utils.superpose import greedy, main
+from utils.training.metrics import per_sample, summarise
 
 VALID, TEST = 0.25, 100
 SPARSE = f"--limit-train 240 --limit-test {TEST} --batch-size 20 --lr 0.1 --sparse --density 0.3"

@@ -27,13 +27,13 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import main_cifar
-import utils.evaluation
-import utils.interruption
-import utils.summary
+import utils.reporting.summary
+import utils.training.evaluation
+import utils.training.interruption
 from models import MODELS
-from utils.data import PAD, ImageSet, Splits
-from utils.program import SIGNALS
-from utils.tracking import Tracker
+from utils.command_line.program import SIGNALS
+from utils.data.cifar import PAD, ImageSet, Splits
+from utils.reporting.tracking import Tracker
 
 CLASSES, TRAIN, TEST = 10, 44, 37
 TIMES = ("images_per_second", "train_seconds", "seconds")  # all that may differ between two runs of the same options
@@ -118,10 +118,10 @@ def tiny_world(*options: str) -> Iterator[None]:
             restored(),
             mock.patch.dict(MODELS, NETWORKS),
             mock.patch.object(main_cifar, "load_cifar", load_images),
-            mock.patch.object(utils.summary, "draw_learning_curve"),
-            mock.patch.object(utils.summary, "draw_sparsity"),
-            mock.patch.object(utils.interruption, "POLL_STEPS", 1),
-            mock.patch.object(utils.evaluation, "BATCH", 8),  # so that every process has some to evaluate
+            mock.patch.object(utils.reporting.summary, "draw_learning_curve"),
+            mock.patch.object(utils.reporting.summary, "draw_sparsity"),
+            mock.patch.object(utils.training.interruption, "POLL_STEPS", 1),
+            mock.patch.object(utils.training.evaluation, "BATCH", 8),  # so that every process has some to evaluate
             mock.patch.object(os, "fsync"),  # slow, and for power cuts only
             mock.patch.dict(os.environ, ACCELERATE_USE_CPU="true"),
             mock.patch.object(sys, "argv", ["main_cifar.py", *options]),

@@ -8,7 +8,7 @@ slows the machine slows both. Reported are the median of the ratios and, as low 
 """
 
 if __name__ == "__main__":  # before the imports below, which take seconds
-    from utils.program import start
+    from utils.command_line.program import start
 
     start()
 
@@ -26,15 +26,15 @@ from tqdm import tqdm
 
 from models import MODELS, build
 from sparselearning import METHODS, Masking, Superposition, take_ticket
-from utils.arguments import Help, Parser
-from utils.data import PAD, ImageSet
-from utils.errors import one_line_errors
-from utils.files import write_whole
-from utils.loader_benchmark import loader
-from utils.options import CIFAR
-from utils.output import PACKAGES, environment
-from utils.paths import check_report, file_path, place
-from utils.sources import SIDE
+from utils.benchmarks.loader import loader
+from utils.command_line.errors import one_line_errors
+from utils.command_line.options import CIFAR
+from utils.command_line.parser import Help, Parser
+from utils.command_line.paths import check_report, file_path, place
+from utils.data.cifar import PAD, ImageSet
+from utils.data.small_sources import SIDE
+from utils.files.whole import write_whole
+from utils.run_folder.folder import PACKAGES, environment
 
 IMAGES, CLASSES = 10_000, 10
 MOST = 100_000  # of anything
@@ -43,7 +43,7 @@ Result = dict[str, float]
 
 
 class Network:
-    """A network in training as `utils.training` trains it: channels_last, SGD with momentum, dense or masked.
+    """A network in training as `utils.training.loop` trains it: channels_last, SGD with momentum, dense or masked.
 
     Its optimizer steps move no connections. Methods that prune gradually start at their own density.
     """

@@ -7,7 +7,7 @@ In full precision and one process: the numbers are those of a run's summary wher
 """
 
 if __name__ == "__main__":  # before the imports below, which take seconds
-    from utils.program import start
+    from utils.command_line.program import start
 
     start()
 
@@ -24,14 +24,15 @@ from tqdm import tqdm
 from models import build
 from sparselearning.errors import UsageError
 from sparselearning.layers import maskable_weights
-from utils.arguments import Help, Parser
-from utils.data import ImageSet, load_cifar
-from utils.errors import one_line_errors
-from utils.evaluation import BATCH
-from utils.files import load_ticket, read_header, write_whole
-from utils.metrics import disagreement, ensemble, kl_divergence, per_sample, summarise
-from utils.paths import check_report, file_path, place
-from utils.tickets import agreed, look_of, number, required
+from utils.command_line.errors import one_line_errors
+from utils.command_line.parser import Help, Parser
+from utils.command_line.paths import check_report, file_path, place
+from utils.data.cifar import ImageSet, load_cifar
+from utils.files.whole import write_whole
+from utils.run_folder.headers import agreed, look_of, number, required
+from utils.run_folder.tickets import load_ticket, read_header
+from utils.training.evaluation import BATCH
+from utils.training.metrics import disagreement, ensemble, kl_divergence, per_sample, summarise
 
 COLUMNS = (  # key, title and form of a number in the table
     ("accuracy", "accuracy", "{:8.2f} %"), ("nll", "NLL", "{:7.3f}"), ("ece", "ECE", "{:7.3f}"),

@@ -7,7 +7,7 @@ python -m utils.report runs/ --layers               and the sparsity of every la
 """
 
 if __name__ == "__main__":  # before the imports below, which take seconds
-    from utils.program import start
+    from utils.command_line.program import start
 
     start()
 
@@ -24,16 +24,16 @@ from typing import Any
 from scipy.stats import ks_2samp
 
 from sparselearning.errors import UsageError
-from utils.arguments import Help, Parser
-from utils.costs import COUNTINGS
-from utils.errors import one_line_errors
-from utils.files import write_whole
-from utils.options import NEEDS
-from utils.paths import check_report, file_path
-from utils.plots import ACCENT, FAINT, INK, plt
-from utils.report_costs import COST, add_costs
-from utils.report_groups import ABOUT, DIVERSITY, NORMAL, PLAIN, REGIMES, Group, find_summaries, read_groups
-from utils.report_layers import layers
+from utils.command_line.errors import one_line_errors
+from utils.command_line.options import NEEDS
+from utils.command_line.parser import Help, Parser
+from utils.command_line.paths import check_report, file_path
+from utils.files.whole import write_whole
+from utils.reporting.costs import COST, add_costs
+from utils.reporting.groups import ABOUT, DIVERSITY, NORMAL, PLAIN, REGIMES, Group, find_summaries, read_groups
+from utils.reporting.layers import layers
+from utils.reporting.plots import ACCENT, FAINT, INK, plt
+from utils.training.costs import COUNTINGS
 
 LANES = {  # of a row in the picture: height, marker, size, colour
     NORMAL: (-0.25, "o", 5, FAINT), "tickets": (0.0, "o", 5, INK), "superposed": (0.25, "*", 9, ACCENT),

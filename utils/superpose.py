@@ -8,7 +8,7 @@ are superposed too, except to choose among them, for batch norm and to evaluate.
 """
 
 if __name__ == "__main__":  # before the imports below, which take seconds
-    from utils.program import start
+    from utils.command_line.program import start
 
     start()
 
@@ -24,15 +24,15 @@ from tqdm import tqdm
 
 from sparselearning import Superposition, UsageError, take_ticket
 from sparselearning.superposition import AVERAGES, PRUNINGS, Ticket
-from utils.data import ImageSet, load_cifar
-from utils.errors import one_line_errors
+from utils.command_line.errors import one_line_errors
+from utils.command_line.options import CIFAR
+from utils.command_line.paths import check_owner, check_report, file_path
+from utils.data.cifar import ImageSet, load_cifar
 from utils.evaluate import connections, device, network, predict, table, ticket_parser, write_numbers
-from utils.evaluation import recompute_batch_norm
-from utils.files import check_same_model, save_ticket
-from utils.metrics import per_sample, summarise
-from utils.options import CIFAR
-from utils.paths import check_owner, check_report, file_path
-from utils.tickets import Tickets, look_of, number, required, training_part
+from utils.run_folder.headers import Tickets, look_of, number, required, training_part
+from utils.run_folder.tickets import check_same_model, save_ticket
+from utils.training.evaluation import recompute_batch_norm
+from utils.training.metrics import per_sample, summarise
 
 Row = dict[str, Any]  # of the table
 

@@ -1,0 +1,39 @@
+"""Ensembles of independent runs (FreeTickets, Algorithm 2)."""
+
+import json
+from typing import Any
+
+from accelerate import Accelerator
+from torch import nn
+
+from utils.data.cifar import ImageSet
+from utils.files.whole import read_json, write_whole
+from utils.reporting.summary import closing_table
+from utils.run_folder.folder import RunFolder
+from utils.training.costs import together
+from utils.training.evaluation import evaluate_tickets
+
+
+def finish_ensemble(folder: RunFolder, accelerator: Accelerator, model: nn.Module, images: ImageSet) -> str:
+    """Evaluate the ensemble of the runs of --ensemble and write its summary.json; returns the closing table.
+
+    Members stand under `tickets` with the metrics of the ticket that each run says to use; `nnz` is that of one
+    member, FLOPs and time are those of all.
+    """
+    paths = [member.path for member in folder.members()]
+    summaries = [read_json(path / "summary.json") for path in paths]
+    tickets = [path / "ticket.safetensors" for path in paths]
+    ensemble = evaluate_tickets(accelerator, model.to(accelerator.device), tickets, images)
+    if not accelerator.is_main_process:
+        return ""
+    members = [summary["test"].get("superposed", summary["test"]["final"]) for summary in summaries]
+    summary: dict[str, Any] = {
+        **summaries[0],
+        "seed": folder.args.seed,
+        "ensemble": len(paths),
+        "test": {"tickets": members, "final": members[-1], "ensemble": ensemble},
+        "flops": together([summary["flops"] for summary in summaries]),
+        "train_seconds": sum(summary["train_seconds"] for summary in summaries),
+    }
+    write_whole(folder.path / "summary.json", json.dumps(summary, indent=2) + "\n")
+    return closing_table(summary) + f"\n{folder.path}/ holds summary.json, and a folder for each run"

@@ -1,0 +1,187 @@
+"""What a run is going to be, and what it has come to: the plan, the closing table and summary.json."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sparselearning.layers import maskable_weights
+from sparselearning.masking import Masking
+from sparselearning.phases import Phase
+from sparselearning.superposition import Ticket
+from utils.files.whole import write_whole
+from utils.reporting.plots import draw_learning_curve, draw_sparsity
+from utils.run_folder.tickets import save_ticket, ticket_name
+from utils.training.build import EARLY
+from utils.training.plan import lr_scale, lr_warning
+from utils.training.run import Run
+
+
+def describe(run: Run) -> str:
+    """The plan of a run before it starts: model, connections, cost and phases."""
+    args, masking = run.args, run.masking
+    dense, ratio = run.costs.dense(), run.costs.test_ratio()
+    parameters = sum(p.numel() for p in run.model.parameters())
+    lines = [
+        f"{args.data}: {len(run.data.train):,} training and {len(run.data.test):,} test images, {_epoch(run)}",
+        f"{args.model}: {parameters:,} parameters, {dense / 1e9:.3f} GFLOPs per image when dense",
+        f"optimizer step: {_step(run)}, learning rate {lr_scale(args, run.batch_size) * args.lr:g}",
+    ]
+    if warning := lr_warning(args, run.batch_size, run.parts):
+        lines.append(warning)
+    if masking is not None:
+        every = f", connections move every {masking.update_frequency} steps" if masking.moves else ""
+        lines.append(
+            f"{masking.method.title}: {masking.target:,} of {masking.total:,} maskable weights at the end (density "
+            f"{masking.density:g}), {masking.nnz:,} and {ratio:.3f}x the FLOPs at the start{every}"
+        )
+    shown = run.data.train.labels.unique()
+    if 0 < len(shown) < run.data.num_classes and shown.min() >= 0:  # -1: not known yet
+        lines.append(f"warning: only {len(shown)} of {run.data.num_classes} classes are among the training images")
+    return "\n".join([*lines, plan_table(run.plan, run.steps_per_epoch, masking)])
+
+
+def _epoch(run: Run) -> str:
+    """How many steps it has, and what becomes of a rest of the images."""
+    steps, rest = run.steps_per_epoch, len(run.data.train) - run.steps_per_epoch * run.batch_size
+    fate = f", {rest} images left out" if rest > 0 else f", the last of {run.batch_size + rest}" if rest < 0 else ""
+    return f"{steps:,} {'steps' if steps > 1 else 'step'} per epoch{fate}"
+
+
+def _step(run: Run) -> str:
+    """How many images, and how they come together."""
+    args = run.args
+    factors = [(run.accelerator.num_processes, "processes"), (args.gradient_accumulation_steps, "backward passes")]
+    product = "".join(f"{count} {what} × " for count, what in factors if count > 1)
+    return f"{product}{args.batch_size} images" + (f" = {run.batch_size:,} images" if product else "")
+
+
+def layer_table(run: Run) -> str:
+    """Shape, weights and density of every masked layer at the start."""
+    if run.masking is None:
+        return ""
+    lines = [f"{'layer':<36s} {'shape':>18s} {'weights':>11s} {'active':>11s} {'density':>8s}"]
+    for name, weight in run.masking.weights.items():
+        active, shape = run.masking.active[name], "×".join(map(str, weight.shape))
+        lines.append(f"{name:<36s} {shape:>18s} {weight.numel():>11,d} {active:>11,d} {active / weight.numel():8.4f}")
+    return "\n".join(lines)
+
+
+def summarise_run(run: Run, ticket: Ticket) -> dict[str, Any]:
+    """The content of summary.json, counted from the ticket itself; an ensemble takes as many passes as it has tickets.
+    """
+    masks = run.masks
+    names = list(masks) or list(maskable_weights(run.model))
+    nnz = {name: int(ticket[name].count_nonzero()) for name in names}
+    densities = {name: nnz[name] / ticket[name].numel() for name in masks}
+    images = min(len(run.data.train), run.steps_per_epoch * run.batch_size)  # of an epoch
+    passes = len(run.results["tickets"]) if "ensemble" in run.results and run.superposition is None else 1
+    return {
+        **header(run),
+        "maskable": sum(ticket[name].numel() for name in names),
+        "nnz": sum(nnz.values()),
+        "nnz_per_layer": nnz,
+        "weights_per_layer": {name: ticket[name].numel() for name in names},
+        "flops_per_layer": {name: run.costs.layers[name].flops() for name in names if name in run.costs.layers},
+        "test": run.results,
+        "flops": run.costs.summary(run.args.epochs, run.steps_per_epoch, images, densities, passes),
+        "images_per_second": run.step / run.steps_per_epoch * images / run.seconds,
+        "train_seconds": run.seconds,
+    }
+
+
+def header(run: Run) -> dict[str, Any]:
+    """What a ticket file says of itself."""
+    args = run.args
+    return {
+        "data": args.data,
+        "model": args.model,
+        "width": args.width,
+        "method": args.method if args.sparse else "dense",
+        "sup_tickets": args.sup_tickets,
+        "seed": args.seed,
+        "epochs": args.epochs,
+        "density": args.density if args.sparse else 1.0,
+        "exempt": " ".join(args.exempt),
+        "limit_train": args.limit_train,
+        "valid_fraction": args.valid_fraction,
+        **run.data.about,
+    }
+
+
+def save_member(run: Run, folder: Path, phase: Phase, ticket: Ticket) -> None:
+    """Keep the ticket of a cycle, and with --include-normal the model before the first, in the folder `tickets`."""
+    normal = run.args.include_normal and phase is run.plan[0]
+    if run.accelerator.is_main_process and (phase.ticket or normal):
+        name = ticket_name(len(run.results["tickets"])) if phase.ticket else f"tickets/{phase.name}.safetensors"
+        save_ticket(folder / name, ticket, header(run) | {"phase": phase.name})
+
+
+def save_early(run: Run, folder: Path) -> None:
+    """Keep the weights of this moment, to rewind to."""
+    if run.accelerator.is_main_process:
+        save_ticket(folder / EARLY, run.model.state_dict(), header(run) | {"step": run.step})
+
+
+def finish(run: Run, folder: Path, ticket: Ticket) -> str:
+    """Save the ticket to use, the pictures and the summary; returns the closing table."""
+    if not run.accelerator.is_main_process:
+        return ""
+    summary = summarise_run(run, ticket)
+    save_ticket(folder / "ticket.safetensors", ticket, header(run))
+    draw_learning_curve(folder / "learning_curve.png", run.history, run.plan, run.results)
+    if run.masks:
+        densities = {name: summary["nnz_per_layer"][name] / mask.numel() for name, mask in run.masks.items()}
+        draw_sparsity(folder / "sparsity_per_layer.png", densities, summary["density"])
+    write_whole(folder / "summary.json", json.dumps(summary, indent=2) + "\n")  # last: it says that the run is finished
+    return closing_table(summary) + f"\n{folder}/ holds ticket.safetensors, learning_curve.png, summary.json and more"
+
+
+def closing_table(summary: Mapping[str, Any]) -> str:
+    """Each ticket, their superposition, nnz and FLOPs."""
+    test = summary["test"]
+    rows = [(f"end of {name} phase", test[name]) for name in ("normal", "explore") if name in test]
+    rows += [(f"ticket {i}", metrics) for i, metrics in enumerate(test["tickets"], 1)]
+    rows += [("superposed", test["superposed"])] if "superposed" in test else []
+    rows += [("ensemble", test["ensemble"])] if "ensemble" in test else []
+    rows += [("final", test["final"])] if not test["tickets"] else []
+    lines = [f"{'model':<20s} {'accuracy':>9s} {'NLL':>7s} {'ECE':>7s}"]
+    lines += [f"{name:<20s} {m['accuracy']:7.2f} % {m['nll']:7.3f} {m['ece']:7.3f}" for name, m in rows]
+    flops = summary["flops"]
+    lines.append(
+        f"{summary['nnz']:,} of {summary['maskable']:,} weights (density {summary['nnz'] / summary['maskable']:.4f}), "
+        f"training {flops['train']:.3g} FLOPs ({flops['train_ratio']:.2f}x of as many dense epochs), "
+        f"inference {flops['test_ratio']:.2f}x, "
+        f"{summary['train_seconds'] / 60:.1f} min at {summary['images_per_second']:,.0f} images/s"
+    )
+    return "\n".join(lines)
+
+
+def plan_table(plan: Sequence[Phase], steps_per_epoch: int, masking: Masking | None) -> str:
+    """The phases of a run, a line each."""
+    lines = [f"{'phase':<11s} {'epochs':>13s} {'steps':>17s} {'lr: first, max, last':>29s}  connections"]
+    for phase in plan:
+        steps = phase.end - phase.start
+        rates = [phase.lr(i) for i in [*range(0, steps, math.ceil(steps / 10_000)), steps // 2, steps - 1]]
+        epochs = f"{phase.start / steps_per_epoch:.4g}–{phase.end / steps_per_epoch:.4g}"
+        lines.append(
+            f"{phase.name:<11s} {epochs:>13s} {phase.start:>8d}–{phase.end:<8d} "
+            f"{rates[0]:>9.4g} {max(rates):>9.4g} {rates[-1]:>9.4g}  "
+            f"{_movement(phase, masking)}{', ends in a ticket' if phase.ticket else ''}"
+        )
+    return "\n".join(lines)
+
+
+def _movement(phase: Phase, masking: Masking | None) -> str:
+    """How connections move in a phase."""
+    if masking is None:
+        return "dense"
+    moves, explore = [], phase.explore
+    if explore is not None and (growth := explore.growth or masking.exploration_growth) != "none":
+        moves.append(f"explore {explore.rate:g} of the {explore.drop}, grow by {growth} first")
+    if phase.updates and masking.moves:
+        moves.append("move every ΔT")
+    if masking.method.pruning == "one-shot" and masking.prune_end == phase.end:
+        moves.append("pruned at the end")
+    return ", ".join(moves) or "fixed"

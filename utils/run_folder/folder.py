@@ -1,0 +1,176 @@
+"""The run folder: its name, who may write into it, and the files that others rely on."""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from sparselearning.errors import UsageError
+from utils.command_line.config import read_mapping
+from utils.command_line.options import CIFAR, IMAGENET, SWITCHES
+from utils.command_line.parser import effective
+from utils.command_line.paths import FILES, FOLDERS
+from utils.files.locks import hold
+from utils.files.whole import read_json, write_whole
+from utils.run_folder.checkpoints import FREE
+
+PACKAGES = ("torch", "torchvision", "accelerate", "datasets", "safetensors", "numpy")
+
+
+def default_name(args: argparse.Namespace) -> str:
+    """What `ls runs` shows, e.g. cifar10-vgg16-granet-d0.05-sup-seed0."""
+    parts = [args.data.replace("/", "-"), args.model]
+    parts += [args.method, f"d{args.density:g}"] if args.sparse else ["dense"]
+    parts += [name for switch, name in (("rewind", "ltr"), ("distill", "distilled")) if getattr(args, switch)]
+    parts += [switch.removesuffix("_tickets") for switch in SWITCHES if getattr(args, switch)]
+    parts += [f"ensemble{args.ensemble}"] if args.ensemble else []
+    return "-".join([*parts, f"seed{args.seed}"])
+
+
+class RunFolder:
+    """The folder of one run, or of the runs of an ensemble.
+
+    Attributes:
+        args: the options of the run.
+        path: `--output-dir`, or runs/ and a name that says what is run.
+    """
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.args = args
+        self.path = Path(args.output_dir or Path("runs") / default_name(args))
+
+    @property
+    def finished(self) -> bool:
+        """Does it hold a finished run?"""
+        return (self.path / "summary.json").exists()
+
+    def members(self) -> list["RunFolder"]:
+        """The folder itself, or with --ensemble those of its runs; ensembles of two seeds share no seed of a run."""
+        count = self.args.ensemble
+        if not count:
+            return [self]
+        places = [(count * self.args.seed + j, str(self.path / f"member-{j + 1}")) for j in range(count)]
+        options = [{"seed": seed, "output_dir": place, "ensemble": None} for seed, place in places]
+        return [RunFolder(argparse.Namespace(**{**vars(self.args), **changes})) for changes in options]
+
+    def check(self) -> None:
+        """Raises UsageError where the folder holds another run, or anything else, that the options do not replace.
+
+        A run that is not finished may be in progress in another process, so its folder is held from here on.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise UsageError(f"{self.path} is a file: give another --output-dir")
+        if not any(os.path.lexists(self.path / name) for name in (*FILES, *FOLDERS)):
+            return
+        saved = self._saved()
+        if not self.finished:
+            hold(self.path)
+        if self.args.resume:
+            self._check_same(saved)
+        elif not self.args.overwrite:
+            kind = "a finished run: " if self.finished else "an unfinished run: --resume auto goes on with it, or "
+            raise UsageError(f"{self.path} holds {kind}give another --output-dir, or --overwrite it")
+
+    def _saved(self) -> dict[str, Any]:
+        """The options of the run that the folder holds. Raises UsageError where it holds something else."""
+        for name, kind in (*((name, "file") for name in FILES), *((name, "folder") for name in FOLDERS)):
+            place = self.path / name
+            if os.path.lexists(place) and not (place.is_file() if kind == "file" else place.is_dir()):
+                raise UsageError(f"{place} is no {kind}, as a run has it: move it away, or give another --output-dir")
+        try:
+            saved = read_options(self.path)
+        except UsageError as error:
+            raise UsageError(f"{error}: move it away, or give another --output-dir") from error
+        if not saved or not saved.keys() <= {*CIFAR, *IMAGENET}:
+            raise UsageError(
+                f"{self.path} holds files that are named like those of a run, but no args.yaml that says of which, and "
+                f"--overwrite replaces runs alone: move them away, or give another --output-dir"
+            )
+        return saved
+
+    def _check_same(self, saved: dict[str, Any]) -> None:
+        """Raises UsageError where the run with these options is not the one that is asked for."""
+        asked = effective(self.args)
+        for name in sorted({*asked, *saved} - FREE):
+            if asked.get(name, False) != saved.get(name, False):  # a switch that was not there yet was off
+                raise UsageError(
+                    f"{self.path} holds a run with {name} {saved.get(name)}, not {asked.get(name)}: give another "
+                    f"--output-dir"
+                )
+
+    def claim(self) -> None:
+        """Make the folder this run's own: clear what --overwrite replaces, and record what is run and where."""
+        args = self.args
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            if hold(self.path):
+                self.check()  # nobody else was faster
+            if args.overwrite and not args.resume:
+                self._clear()
+            write_whole(self.path / "args.yaml", yaml.safe_dump(effective(args)))
+            write_whole(self.path / "env.json", json.dumps(environment(), indent=2) + "\n")
+        except OSError as error:
+            reason = error.strerror or error
+            raise UsageError(f"cannot write into {self.path}: {reason}; give another --output-dir") from error
+
+    def _clear(self) -> None:
+        """Remove the run that the folder holds, and of an ensemble those that the new one does not have."""
+        kept = [member.path for member in self.members()]
+        strays = [path for path in self.path.glob("member-*") if path not in kept and read_options(path)]
+        for place in [*(self.path / name for name in (*FILES[:-1], *FOLDERS)), *strays]:  # args.yaml is replaced
+            if place.is_dir() and not place.is_symlink():
+                shutil.rmtree(place)
+            else:
+                place.unlink(missing_ok=True)
+
+
+def read_options(folder: Path) -> dict[str, Any]:
+    """Those of the run in a folder, empty where there is none. Raises UsageError where they cannot be read."""
+    file = folder / "args.yaml"
+    return read_mapping(file, str(file)) if file.is_file() else {}
+
+
+BROKEN = (KeyError, TypeError, ValueError, AttributeError, OSError, yaml.YAMLError)  # what a damaged run folder raises
+
+
+def broken(error: Exception) -> str:
+    """What is wrong with it, in a line."""
+    return f"{error} is missing" if isinstance(error, KeyError) else " ".join(str(error).split())
+
+
+def read_run(summary: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The summary.json of a finished run, and the options beside it; none where the summary alone was kept."""
+    return read_json(summary), read_options(summary.parent)
+
+
+def environment() -> dict[str, Any]:
+    """Versions, device and command: what a reader needs to make sense of the numbers."""
+    cuda = torch.cuda.is_available()
+    return {
+        "command": " ".join(sys.argv),
+        "python": sys.version.split()[0],
+        **{package: version(package) for package in PACKAGES},
+        "device": torch.cuda.get_device_name() if cuda else "cpu",
+        "devices": torch.cuda.device_count() if cuda else 1,
+        "processes": int(os.environ.get("WORLD_SIZE", 1)),
+        "threads": torch.get_num_threads(),
+        "commit": _commit(),
+    }
+
+
+def _commit() -> str | None:
+    here = Path(__file__).parent
+    try:
+        return subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True
+        ).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None

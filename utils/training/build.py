@@ -1,0 +1,208 @@
+"""From the command line to the objects of a run: accelerator, optimizer, masking and teachers."""
+
+import argparse
+import copy
+import math
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedType
+from torch import Tensor, nn
+
+from sparselearning.errors import UsageError
+from sparselearning.flops import Counting
+from sparselearning.layers import maskable_weights
+from sparselearning.masking import Masking
+from sparselearning.methods import METHODS
+from sparselearning.phases import Phase
+from utils.command_line.options import PRECISIONS
+from utils.data.cifar import ImageSet
+from utils.data.small_sources import blame
+from utils.run_folder.folder import BROKEN, broken, read_run
+from utils.run_folder.tickets import load_ticket
+from utils.training.costs import COUNTINGS, trained_epochs
+from utils.training.plan import one_training
+
+SNIP_IMAGES = 10  # per class, as SNIP's authors use
+UPDATES = 20  # topology updates of a run too short for the recipe's ΔT
+EARLY = "early.safetensors"  # the weights after --save-early of a run
+NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+
+
+def make_accelerator(args: argparse.Namespace) -> Accelerator:
+    """Processes, device and precision as launched; fast kernels where they change no result that matters.
+
+    Raises:
+        UsageError: this launch or device does not go with the options.
+    """
+    precision = args.mixed_precision or os.environ.get("ACCELERATE_MIXED_PRECISION", "no").lower()
+    if precision not in PRECISIONS:
+        raise UsageError(
+            f"the environment says ACCELERATE_MIXED_PRECISION={precision}: use one of {', '.join(PRECISIONS)}"
+        )
+    with blame("cannot set up what the environment asks for", "unset what accelerate and torchrun would set"):
+        # without `cpu`, processes launched on a machine without GPUs would not know of each other
+        accelerator = Accelerator(mixed_precision=precision, cpu=not torch.accelerator.is_available())
+    args.mixed_precision = precision
+    if accelerator.distributed_type not in (DistributedType.NO, DistributedType.MULTI_GPU, DistributedType.MULTI_CPU):
+        raise UsageError(
+            f"{accelerator.distributed_type.value} shards weights over processes, but masks need them whole: launch "
+            f"with plain multi-process training (DDP)"
+        )
+    if accelerator.mixed_precision == "fp16" and accelerator.device.type == "cpu":
+        raise UsageError("fp16 needs a GPU: use --mixed-precision bf16 or no")
+    if args.deterministic and accelerator.device.type == "cpu":
+        raise UsageError(
+            "--deterministic does nothing on a CPU, where the same number of threads gives the same bits: leave it out"
+        )
+    torch.set_float32_matmul_precision("high")
+    torch.use_deterministic_algorithms(args.deterministic)
+    torch.backends.cudnn.deterministic = args.deterministic
+    torch.backends.cudnn.benchmark = not args.deterministic  # it may choose other kernels in every run
+    if args.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it before its first product
+    return accelerator
+
+
+def check_batch(args: argparse.Namespace, model: nn.Module) -> None:
+    """Raises UsageError where batch norm would see one image at a time."""
+    if args.batch_size == 1 and any(isinstance(module, nn.modules.batchnorm._NormBase) for module in model.modules()):
+        raise UsageError("--batch-size 1 leaves batch norm no batch to normalize by: use 2 or more")
+
+
+def make_optimizer(args: argparse.Namespace, model: nn.Module, accelerator: Accelerator) -> torch.optim.SGD:
+    # a fused step hides from Masking whether the gradient scaler of fp16 skipped it
+    fused = accelerator.device.type == "cuda" and accelerator.mixed_precision != "fp16"
+    groups: list[dict[str, Any]] = [{"params": list(model.parameters())}]
+    if args.norm_weight_decay is not None:
+        norms = {id(p) for module in model.modules() if isinstance(module, NORMS) for p in module.parameters()}
+        groups = [{"params": [p for p in model.parameters() if id(p) not in norms]}]
+        groups.append({"params": [p for p in model.parameters() if id(p) in norms]})
+        groups[1]["weight_decay"] = args.norm_weight_decay
+    return torch.optim.SGD(groups, lr=args.lr, momentum=args.momentum, weight_decay=args.weight_decay, fused=fused)
+
+
+def make_masking(
+    args: argparse.Namespace,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    plan: list[Phase],
+    steps_per_epoch: int,
+    snip: Iterable[tuple[Tensor, Tensor]],
+) -> Masking | None:
+    """The masks of a sparse run, None for a dense one; schedules given in parts of the run become optimizer steps."""
+    if not args.sparse:
+        return None
+    first_end = plan[0].end
+    prune_ends: dict[str | None, int] = {
+        "one-shot": first_end,
+        "gradual": round(args.prune_end * one_training(args) * steps_per_epoch),
+    }
+    # connections move in the phases up to the first ticket, in which gradual pruning must come to its end
+    moving = next((phase.end for phase in plan if phase.ticket and phase.updates), first_end)
+    masking = Masking(
+        model,
+        optimizer,
+        method=args.method,
+        density=args.density,
+        init_density=args.init_density,
+        sparse_init=rewind(args, model) if args.rewind else args.sparse_init,
+        # rounded up, so that the last update is followed by a whole interval of training
+        update_frequency=min(args.update_limit, math.ceil(first_end / UPDATES))
+        if args.update_frequency is None
+        else args.update_frequency,
+        prune_rate=args.prune_rate,
+        prune_rate_decay=args.prune_rate_decay,
+        growth=args.growth,
+        prune_end=prune_ends.get(METHODS[args.method].pruning),
+        total_steps=moving,
+        exempt=args.exempt,
+        snip_batches=snip,
+        seed=args.seed,
+    )
+    _check_plan(masking, plan)
+    return masking
+
+
+def _check_plan(masking: Masking, plan: list[Phase]) -> None:
+    """Raises UsageError where the masking cannot explore as planned, or would not be at its density in a ticket."""
+    for explore in (phase.explore for phase in plan if phase.explore):
+        masking.check_exploration(explore.rate, explore.growth or masking.exploration_growth, explore.drop)
+    first = next((phase for phase in plan if phase.ticket and phase.updates), None)
+    if masking.method.pruning != "gradual" or first is None or masking.prune_end is None:
+        return
+    every = masking.update_frequency
+    moving = [range(phase.start + every, phase.end, every) for phase in plan if phase.end <= first.end]
+    last = max((steps[-1] for steps in moving if steps), default=0)
+    if last < masking.prune_end:
+        raise UsageError(
+            f"{masking.method.title} is due at its density at step {masking.prune_end}, but the last topology update "
+            f"before the first ticket is at {last}: use a smaller --update-frequency, or an earlier --prune-end"
+        )
+
+
+def rewind(args: argparse.Namespace, model: nn.Module) -> dict[str, Tensor]:
+    """Give the model the early weights of the run `--rewind`; returns the connections of that run's ticket.
+
+    Raises:
+        UsageError: the run kept no early weights, or is of another model.
+    """
+    folder, like = Path(args.rewind), model.state_dict()
+    if not (folder / EARLY).is_file():
+        raise UsageError(f"{folder} holds no {EARLY}: train the run to rewind with --save-early 0.05")
+    ticket = load_ticket(folder / "ticket.safetensors", like)
+    model.load_state_dict(load_ticket(folder / EARLY, like))
+    return {name: ticket[name] != 0 for name in maskable_weights(model, args.exempt)}
+
+
+def rewound_epochs(args: argparse.Namespace) -> dict[Counting, float]:
+    """What the training of the run `--rewind` cost, in epochs of dense training.
+
+    Raises:
+        UsageError: that is not the folder of a finished run.
+    """
+    if not args.rewind:
+        return {}
+    try:
+        run = read_run(Path(args.rewind) / "summary.json")
+        return {counting: trained_epochs(*run, counting) for counting in COUNTINGS}
+    except BROKEN as error:
+        raise UsageError(f"{args.rewind} is not the folder of a finished run: {broken(error)}") from error
+
+
+def make_teachers(args: argparse.Namespace, model: nn.Module) -> list[nn.Module]:
+    """A model in evaluation mode for each ticket of `--distill`. Raises UsageError as `load_ticket`."""
+    teachers = []
+    for path in args.distill:
+        teacher = copy.deepcopy(model).eval().requires_grad_(False)
+        teacher.load_state_dict(load_ticket(Path(path), model.state_dict()))
+        teachers.append(teacher)
+    return teachers
+
+
+def count_steps(images: int, batch_size: int, parts: int) -> int:
+    """Batches of an epoch; a rest of less than half a batch is left out.
+
+    It would be the last that batch norm sees before a ticket is taken, and worth a tenth of its running statistics. The
+    number of parts makes no difference, except where a part has fewer than 4 images: then a rest must have the 2 for
+    each that batch norm needs. Images that fill no batch are one.
+
+    Raises:
+        UsageError: they are too few for that.
+    """
+    steps, rest = divmod(images, batch_size)
+    steps += rest >= max(2 * parts, batch_size / 2 if steps else 0)
+    if steps == 0:
+        raise UsageError(f"{images} training images do not fill a batch in {parts} parts: use a smaller --batch-size")
+    return steps
+
+
+def snip_batches(images: ImageSet) -> Iterator[tuple[Tensor, Tensor]]:
+    """The first images of an epoch that no run trains on: the same on every process, and only loaded if used."""
+    order = images.epoch(seed=-1, epoch=0)
+    count = min(SNIP_IMAGES * images.num_classes, len(images))
+    return order.batches((start, min(start + 100, count)) for start in range(0, count, 100))

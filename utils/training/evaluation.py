@@ -1,0 +1,94 @@
+"""Evaluation on exactly the samples of a split, whatever the number of processes."""
+
+import copy
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from utils.data.cifar import EpochOrder, ImageSet
+from utils.run_folder.tickets import load_ticket
+from utils.training.metrics import disagreement, ensemble, kl_divergence, per_sample, summarise
+
+BATCH = 500
+
+
+def evaluate(accelerator: Accelerator, model: nn.Module, images: ImageSet) -> dict[str, float]:
+    """Accuracy (%), NLL and ECE of a model in evaluation mode; its training flag is put back."""
+
+    def measure(inputs: Tensor, labels: Tensor) -> Tensor:
+        return per_sample(model(inputs).float(), labels)
+
+    training = model.training
+    model.eval()
+    rows = _by_image(accelerator, images, 3, measure)
+    model.train(training)
+    return summarise(rows)
+
+
+def evaluate_ensemble(accelerator: Accelerator, models: Sequence[nn.Module], images: ImageSet) -> dict[str, float]:
+    """Accuracy (%), NLL and ECE of the mean of the models' softmax outputs, and how much they differ.
+
+    The prediction and its diversity are those of FreeTickets (Liu et al. 2022), sections 3.2 and 5.1.
+
+    Args:
+        models: at least 2, in evaluation mode.
+    """
+
+    def measure(inputs: Tensor, labels: Tensor) -> Tensor:
+        log_probs = torch.stack([model(inputs).double().log_softmax(1) for model in models])
+        diversity = torch.tensor([disagreement(log_probs), kl_divergence(log_probs)], device=labels.device)
+        return torch.cat((per_sample(ensemble(log_probs), labels), diversity.expand(len(labels), 2)), dim=1)
+
+    rows = _by_image(accelerator, images, 5, measure)
+    differ, kl = rows[:, 3:].mean(0).tolist()
+    return {**summarise(rows[:, :3]), "disagreement": differ, "kl": kl}
+
+
+def evaluate_tickets(
+    accelerator: Accelerator, model: nn.Module, paths: Sequence[Path], images: ImageSet
+) -> dict[str, float]:
+    """Metrics of the ensemble of saved tickets, each loaded into a copy of `model`.
+
+    Raises:
+        UsageError: a ticket is missing, damaged or of another model.
+    """
+    members = []
+    for path in paths:
+        member = copy.deepcopy(model).eval()
+        member.load_state_dict(load_ticket(path, model.state_dict()))
+        members.append(member)
+    return evaluate_ensemble(accelerator, members, images)
+
+
+@torch.no_grad()
+def _by_image(
+    accelerator: Accelerator, images: ImageSet, columns: int, measure: Callable[[Tensor, Tensor], Tensor]
+) -> Tensor:
+    """A row of measurements for each image, float64 (N, columns), equal on all processes.
+
+    Whole batches go round the processes, so that an image meets the same batch whatever their number, and the rows
+    of all images can be reduced once, in their order.
+    """
+    rows = torch.zeros(len(images), columns, dtype=torch.float64, device=accelerator.device)
+    world, rank = accelerator.num_processes, accelerator.process_index
+    starts = range(rank * BATCH, len(images), world * BATCH)
+    ranges = [(start, min(start + BATCH, len(images))) for start in starts]
+    for (start, stop), (inputs, labels) in zip(ranges, images.clean_batches(ranges), strict=True):
+        with accelerator.autocast():
+            rows[start:stop] = measure(inputs, labels)
+    return accelerator.reduce(rows, "sum")
+
+
+@torch.no_grad()
+def recompute_batch_norm(accelerator: Accelerator, model: nn.Module, order: EpochOrder, batch_size: int) -> None:
+    """Set the model's batch-norm statistics by one pass over an epoch of training data, equal on all processes."""
+    batch_size = min(batch_size, len(order))
+    ranges = [(stop - batch_size, stop) for stop in range(batch_size, len(order) + 1, batch_size)]
+    hidden = None if accelerator.is_main_process else True  # else a bar on a terminal
+    batches = tqdm(order.batches(ranges), "batch norm", len(ranges), leave=False, disable=hidden)
+    with accelerator.autocast():
+        torch.optim.swa_utils.update_bn((inputs for inputs, _ in batches), model)

@@ -1,0 +1,163 @@
+"""The training loop: epochs of optimizer steps, to the end of a phase."""
+
+import contextlib
+import itertools
+import math
+import sys
+import time
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sparselearning.phases import Phase
+from sparselearning.selection import seed_of
+from utils.reporting.summary import save_early
+from utils.reporting.tracking import Tracker
+from utils.training.evaluation import evaluate
+from utils.training.interruption import Interruption
+from utils.training.run import Run
+
+SLOW = 0.1  # of an epoch spent waiting for data is worth a line in the log
+MAX_SKIPS = 50  # of fp16's gradient scaler in a row: 2⁵⁰ is beyond any scale it starts from
+
+
+def train(run: Run, phase: Phase, tracker: Tracker, interruption: Interruption) -> None:
+    """Train to the end of the phase; connections move as the phase says."""
+    if run.masking is not None:
+        run.masking.begin_phase(phase.start, phase.end, updates=phase.updates, explore=phase.explore)
+    run.wrapped.train()
+    while run.step < phase.end:
+        totals, save, stop = _train_epoch(run, phase, tracker, interruption)
+        run.share_statistics()
+        if run.step % run.steps_per_epoch == 0:
+            _finish_epoch(run, phase, tracker, totals)
+        if save:
+            tracker.say(f"checkpoint {run.save(tracker.folder)}")
+        if stop:
+            tracker.close()
+            sys.exit(128 + stop)
+
+
+def _train_epoch(
+    run: Run, phase: Phase, tracker: Tracker, interruption: Interruption
+) -> tuple[tuple[float, float, float], bool, int]:
+    """Train to the end of the epoch or phase, or to an interruption; returns what `sums` is, and what poll said."""
+    epoch, first = divmod(run.step, run.steps_per_epoch)
+    order = run.data.train.epoch(run.args.seed, epoch)
+    positions = range(first, min(run.steps_per_epoch, first + phase.end - run.step))
+    batches = order.batches(part for position in positions for part in _parts(run, len(order), position))
+    save, stop, waited, started = False, 0, 0.0, time.perf_counter()
+    for position in positions:
+        asked = time.perf_counter()
+        parts = list(itertools.islice(batches, run.args.gradient_accumulation_steps))
+        waited += time.perf_counter() - asked
+        _optimizer_step(run, phase, parts, min(run.batch_size, len(order) - position * run.batch_size))
+        tracker.step()
+        save, stop = interruption.poll(run.step)
+        if save:
+            break
+    run.sums = run.accelerator.reduce(run.sums, "sum")
+    loss, correct, images = run.sums.tolist()  # here the host waits for the device
+    if not run.accelerator.is_main_process:
+        run.sums.zero_()
+    if not math.isfinite(loss):
+        raise run.diverged()
+    elapsed = time.perf_counter() - started
+    run.seconds += elapsed
+    trained = min((position + 1) * run.batch_size, len(order)) - first * run.batch_size
+    run.images_per_second, run.data_wait = trained / elapsed, waited / elapsed
+    return (loss, correct, images), save, stop
+
+
+def _parts(run: Run, images: int, position: int) -> list[tuple[int, int]]:
+    """What this process takes of a batch of the epoch: one of its equal parts for each accumulation step."""
+    start = position * run.batch_size
+    size = min(run.batch_size, images - start)
+    cuts = [start + size * part // run.parts for part in range(run.parts + 1)]
+    own = range(run.accelerator.process_index, run.parts, run.accelerator.num_processes)
+    return [(cuts[part], cuts[part + 1]) for part in own]
+
+
+def _optimizer_step(run: Run, phase: Phase, parts: list[tuple[Tensor, Tensor]], batch_size: int) -> None:
+    """One step on the parts of a batch; repeated while fp16's gradient scaler skips it, with a smaller scale."""
+    for group in run.optimizer.param_groups:
+        group["lr"] = phase.lr(run.step - phase.start)
+    # dropout and its like become functions of the step too
+    torch.manual_seed(seed_of(run.args.seed, run.step, run.accelerator.process_index))
+    dropped = run.masking.dropped if run.masking else 0
+    sums = run.sums.clone()
+    for _ in range(MAX_SKIPS):
+        run.sums.copy_(sums)
+        _backward(run, parts, batch_size)
+        if run.args.clip_grad_norm is not None:
+            _clip_gradients(run, run.args.clip_grad_norm)
+        run.optimizer.step()
+        run.optimizer.zero_grad()
+        if not run.optimizer.step_was_skipped:
+            break
+    else:
+        raise run.diverged()
+    run.step += 1
+    run.costs.add_step()
+    if run.masking is not None and run.masking.dropped != dropped:
+        run.check_masks_agree()
+
+
+def _backward(run: Run, parts: list[tuple[Tensor, Tensor]], batch_size: int) -> None:
+    """The gradient of the mean loss of a whole batch, of which `parts` are the share of this process."""
+    for i, (images, labels) in enumerate(parts, 1):
+        with contextlib.nullcontext() if i == len(parts) else run.accelerator.no_sync(run.wrapped):
+            logits = run.wrapped(images)
+            loss = F.cross_entropy(logits.float(), labels, reduction="sum", label_smoothing=run.args.label_smoothing)
+            lessons = [_soft_loss(run, teacher, images, logits) for teacher in run.teachers]
+            mean = sum(lessons, loss) / (1 + len(lessons))
+            # DDP averages over the processes what is to be summed
+            run.accelerator.backward(mean * (run.accelerator.num_processes / batch_size))
+        with torch.no_grad():
+            correct = (logits.argmax(1) == labels).sum()
+            run.sums += torch.stack((loss, correct, torch.full_like(correct, len(labels))))
+
+
+def _soft_loss(run: Run, teacher: nn.Module, images: Tensor, logits: Tensor) -> Tensor:
+    """T² · KL(teacher ‖ student) of the distributions at temperature T, summed over the batch (Hinton et al. 2015)."""
+    with torch.no_grad(), run.accelerator.autocast():
+        wisdom = teacher(images)
+    t = run.args.temperature
+    soft, target = (F.log_softmax(x.float() / t, dim=1) for x in (logits, wisdom))
+    return t**2 * F.kl_div(soft, target, reduction="sum", log_target=True)
+
+
+def _clip_gradients(run: Run, max_norm: float) -> None:
+    """Scale the gradients down to a norm that sees only the connections that exist."""
+    run.accelerator.unscale_gradients(run.optimizer)
+    clip = run.masking.clip_grad_norm_ if run.masking else nn.utils.clip_grad_norm_
+    clip(run.model.parameters(), max_norm)
+
+
+def _finish_epoch(run: Run, phase: Phase, tracker: Tracker, totals: tuple[float, float, float]) -> None:
+    loss, correct, images = totals
+    run.sums.zero_()
+    masking, valid = run.masking, run.data.valid
+    row = {
+        "epoch": run.step // run.steps_per_epoch,
+        "step": run.step,
+        "phase": phase.name,
+        "lr": phase.lr(run.step - 1 - phase.start),
+        "loss": loss / images,
+        "accuracy": 100 * correct / images,
+        "valid_accuracy": evaluate(run.accelerator, run.model, valid)["accuracy"] if valid else None,
+        "density": masking.nnz / masking.total if masking else 1.0,
+        "grown": masking.grown if masking else None,
+        "dropped": masking.dropped if masking else None,
+        "explored": masking.explored_share() if masking else None,
+        "images_per_second": run.images_per_second,
+    }
+    run.history.append(row)
+    if run.step == run.early:
+        save_early(run, tracker.folder)
+    tracker.epoch(run.history, {name: 1 - density for name, density in run.costs.densities().items()})
+    if tracker.board is not None:
+        tracker.board.add_scalar("speed/data_wait", run.data_wait, run.step)
+    if run.data_wait > SLOW:
+        tracker.say(f"           {100 * run.data_wait:.0f} % of this epoch went by waiting for data")
