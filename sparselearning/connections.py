@@ -66,13 +66,13 @@ class Connections:
         return self.topology.nnz
 
     @property
-    def total(self) -> int:
+    def num_weights(self) -> int:
         """N, the number of maskable weights."""
         return sum(weight.numel() for weight in self.weights.values())
 
     def explored_share(self) -> float:
         """The part of all maskable weights that was ever active, R_s of in-time over-parameterization."""
-        return int(torch.stack([explored.sum() for explored in self.explored.values()]).sum()) / self.total
+        return int(torch.stack([explored.sum() for explored in self.explored.values()]).sum()) / self.num_weights
 
     def summary(self) -> str:
         """A sentence that says which share of the parameters is masked, and names the larger ones that are not."""
@@ -120,8 +120,8 @@ class Connections:
         """As `torch.nn.utils.clip_grad_norm_`, but the norm is that of the sub-network; returns it."""
         several = isinstance(parameters, Iterable) and not isinstance(parameters, Tensor)
         clipped: list[Any] = list(parameters) if several else [parameters]
-        if odd := [parameter for parameter in clipped if not isinstance(parameter, Tensor)]:
-            raise UsageError(f"clip_grad_norm_ takes model.parameters(), not {kind_of(odd[0])}")
+        if others := [parameter for parameter in clipped if not isinstance(parameter, Tensor)]:
+            raise UsageError(f"clip_grad_norm_ takes model.parameters(), not {kind_of(others[0])}")
         check_number("max_norm", max_norm, 0)
         masks = {id(weight): self.masks[name] for name, weight in self.weights.items()}
         gradients = [(masks.get(id(p)), p.grad) for p in clipped if p.grad is not None]
@@ -135,7 +135,7 @@ class Connections:
 
     @torch.no_grad()
     def check_unchanged(self, moving: bool) -> None:
-        """Before a step: what was loaded is complete, and nobody else has changed the network since the last one.
+        """Before a step: what was loaded is complete, and nothing else has changed the network since the last one.
 
         Args:
             moving: will the step move connections? Only then, and after weights were written, the weights are looked
@@ -153,7 +153,7 @@ class Connections:
         if moving:
             self._check_members()
             if Topology.of(self.masks).active != self.active:
-                raise UsageError("the masks were written by somebody else: change them by masking.load_state_dict()")
+                raise UsageError("the masks were written by other code: change them by masking.load_state_dict()")
         if not self._state_is_clear:
             for name, weight in self.weights.items():
                 clear_state_(self.optimizer, weight, self.masks[name])
@@ -182,8 +182,8 @@ class Connections:
         """
         present = {name: weight.grad for name, weight in self.weights.items() if weight.grad is not None}
         gradients = self._gradients or present
-        everybody = all(p.grad is None for group in self.optimizer.param_groups for p in group["params"])
-        names = [n for n, weight in self.weights.items() if weight.requires_grad and (everybody or n in gradients)]
+        no_gradients = all(p.grad is None for group in self.optimizer.param_groups for p in group["params"])
+        names = [n for n, weight in self.weights.items() if weight.requires_grad and (no_gradients or n in gradients)]
         if idle := {*self.weights} - {*names} - self._told_of:
             warnings.warn(f"layers without a gradient exchange no connections: {', '.join(sorted(idle))}", stacklevel=2)
             self._told_of |= idle

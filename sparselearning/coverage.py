@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from sparselearning.layers import embeddings, left_dense
 
 _NAMES = 3  # of what stays dense
-_MUCH = 0.1  # of the parameters, left dense without anybody's wish, that is worth a warning
+_MUCH = 0.1  # of the parameters, left dense though nothing asked for it, that is worth a warning
 
 
 def coverage(model: nn.Module, weights: Mapping[str, Tensor], nnz: int) -> str:

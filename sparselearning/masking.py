@@ -1,4 +1,4 @@
-"""Masking: the masks of a model and what moves them, in anybody's training loop."""
+"""Masking: the masks of a model and what moves them, in any training loop."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple
@@ -67,7 +67,7 @@ class Masking(Movement, Connections):
     Attributes:
         step: optimizer steps that really happened; `updates` those of the topology, `dropped` and `grown` connections.
         threshold: of DSR, below which weights are dropped.
-        masks, active, explored: see `Connections`; `target`, `density`, `window`: see `Movement`.
+        masks, active, explored: see `Connections`; `target_nnz`, `density`, `window`: see `Movement`.
 
     Raises:
         UsageError: the arguments do not fit each other or the model; the message says what would.
@@ -240,7 +240,7 @@ class Masking(Movement, Connections):
         """Everything that the next step depends on and the arguments do not say."""
         return {
             "method": self.method.title,
-            "target": self.target,
+            "target": self.target_nnz,
             "exploration": self._exploration and astuple(self._exploration),
             "nonzeros": self.nonzeros(),
             **self.tensors(),

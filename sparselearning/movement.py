@@ -19,8 +19,8 @@ class Movement:
         shapes: of the masked weights, by parameter name; the others as `Masking` has them.
 
     Attributes:
-        target: round(density · N), the connections that are to be there in the end; `density` is that of the network,
-            `first_density` what it starts from.
+        target_nnz: round(density · N), the connections that are to be there in the end; `density` is that of the
+            network, `first_density` what it starts from.
         window: the steps (first, last) of a phase, the whole run unless set: connections move every ΔT after its first
             and before its last, and p decays over it.
 
@@ -46,9 +46,9 @@ class Movement:
         self.method = choose("method", method, METHODS)
         check_method(self.method)
         self.shapes = {name: tuple(shape) for name, shape in shapes.items()}
-        self.target = total_count(self.shapes, density)
+        self.target_nnz = total_count(self.shapes, density)
         whole = total_count(self.shapes, 1.0)
-        self.density: float = self.target / whole if isinstance(density, Mapping) else density
+        self.density: float = self.target_nnz / whole if isinstance(density, Mapping) else density
         self.init_density = self.density
         if self.method.pruning is not None:
             self.init_density = self.method.init_density if init_density is None else init_density

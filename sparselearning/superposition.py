@@ -58,8 +58,8 @@ def take_ticket(state: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> Tic
 def _check_tensors(what: str, tensors: Any) -> None:
     if not isinstance(tensors, Mapping):
         raise UsageError(f"{what} are {kind_of(tensors)}, not tensors by name: model.state_dict(), masking.masks")
-    if odd := next((name for name, tensor in tensors.items() if not isinstance(tensor, Tensor)), None):
-        raise UsageError(f"{odd} of {what} is {kind_of(tensors[odd])}, not a tensor")
+    if other := next((name for name, tensor in tensors.items() if not isinstance(tensor, Tensor)), None):
+        raise UsageError(f"{other} of {what} is {kind_of(tensors[other])}, not a tensor")
 
 
 def _fits(mask: Tensor, weight: Tensor) -> bool:

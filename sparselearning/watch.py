@@ -34,7 +34,7 @@ class Watch:
         self._versions = [weight._version for weight in self.weights.values()]
 
     def written(self) -> bool:
-        """Has anybody written weights since? Costs no look at the weights themselves."""
+        """Were weights written since? Costs no look at the weights themselves."""
         return self._versions != [weight._version for weight in self.weights.values()]
 
     @torch.no_grad()

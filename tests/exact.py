@@ -70,7 +70,7 @@ def bits(state: Any) -> Any:
 
 def superposed(masking: Masking, states: Iterable[Mapping[str, Tensor]]) -> dict[str, Tensor]:
     """The ticket of these networks, whose connections are their non-zeros."""
-    superposition = Superposition(masking.masks, masking.target)
+    superposition = Superposition(masking.masks, masking.target_nnz)
     for state in states:
         superposition.add(take_ticket(state, {name: state[name] != 0 for name in masking.masks}))
     return superposition.ticket()

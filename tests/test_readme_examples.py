@@ -31,8 +31,8 @@ def test_the_example_trains_a_sparse_network(library: str, tmp_path: Path, monke
     masking = names["masking"] if library == "timm" else names["masking"].masking
     assert masking.step > 0
     parameters = dict(masking.model.named_parameters())
-    assert sum(int(parameters[name].count_nonzero()) for name in masking.masks) <= masking.nnz == masking.target
-    assert masking.nnz / masking.total == pytest.approx(0.1, abs=1e-3)
+    assert sum(int(parameters[name].count_nonzero()) for name in masking.masks) <= masking.nnz == masking.target_nnz
+    assert masking.nnz / masking.num_weights == pytest.approx(0.1, abs=1e-3)
 
 
 def test_the_loop_and_its_tickets_give_a_sparse_network() -> None:

@@ -56,7 +56,7 @@ class SparseTraining:
                 saved = self.state()
         self.masking = Masking(model, optimizer, **{"total_steps": total_steps} | self.options)
         if self.phases:
-            self.superposition = Superposition(self.masking.masks, self.masking.target)
+            self.superposition = Superposition(self.masking.masks, self.masking.target_nnz)
         if saved is not None:
             self.masking.load_state_dict(saved["masking"])
             if self.superposition is not None:

@@ -138,7 +138,7 @@ def test_snfs_is_what_numpy_makes_of_its_description(density: float, scales: tup
         for mask, weight, own, value in zip(masks, weights, masking.masks.values(), model.parameters(), strict=True):
             assert np.array_equal(own.flatten().numpy(), mask)
             np.testing.assert_allclose(value.detach().flatten().numpy(), weight, rtol=1e-5, atol=1e-6)
-        check_sparse(masking, round(density * masking.total))
+        check_sparse(masking, round(density * masking.num_weights))
     assert masking.updates == 4 and masking.dropped == masking.grown > 0
 
 
@@ -165,7 +165,8 @@ def test_a_network_that_diverges_keeps_its_density(method: str, value: float) ->
         for weight in model.parameters():
             weight.grad = torch.full_like(weight, value)
         optimizer.step()
-        assert masking.nnz == sum(int(mask.sum()) for mask in masking.masks.values()) == round(0.3 * masking.total)
+        kept = sum(int(mask.sum()) for mask in masking.masks.values())
+        assert masking.nnz == kept == round(0.3 * masking.num_weights)
 
 
 # ---- DSR -------------------------------------------------------------------------------------------------------------
@@ -237,7 +238,7 @@ def test_dsr_grows_nothing_that_it_has_just_dropped(density: float) -> None:
     small = {n: before[n] & (magnitudes[n] < 0.7) & (magnitudes[n] < largest[n]) for n in before}
     assert sum(int(mask.sum()) for mask in small.values()) > 10
     assert all(not (masking.masks[name] & small[name]).any() for name in before)
-    check_sparse(masking, masking.target)
+    check_sparse(masking, masking.target_nnz)
 
 
 def test_dsr_regrows_what_it_dropped_where_there_is_no_other_place() -> None:
@@ -256,7 +257,7 @@ def test_an_exploration_with_dsr_exchanges_the_part_that_it_is_told_to(rate: flo
     """The smallest of all layers together; its threshold, and with it the next update, stays what it was."""
     model = random_layers()
     masking = Masking(model, sgd(model), "dsr", 0.3)
-    threshold, count = masking.threshold, math.ceil(rate * masking.target)
+    threshold, count = masking.threshold, math.ceil(rate * masking.target_nnz)
     magnitudes = torch.cat([w.detach().abs()[masking.masks[n]] for n, w in masking.weights.items()])
     least = magnitudes.sort().values[count - 1]
     kept = {name: masking.masks[name] & (w.detach().abs() > least) for name, w in masking.weights.items()}
@@ -266,7 +267,7 @@ def test_an_exploration_with_dsr_exchanges_the_part_that_it_is_told_to(rate: flo
     masking.optimizer.step()
     assert (masking.dropped, masking.grown, masking.threshold) == (count, count, threshold)
     assert all((masking.masks[name] | ~mask).all() for name, mask in kept.items())
-    check_sparse(masking, masking.target)
+    check_sparse(masking, masking.target_nnz)
 
 
 def test_methods_have_a_rate_of_their_own() -> None:
@@ -355,7 +356,7 @@ def test_an_exploration_may_drop_the_largest(growth: str) -> None:
         if growth == "gradient":
             free = [i for i in range(weight.numel()) if i not in kept]
             assert sorted(grown) == sorted(sorted(free, key=lambda i: -gradient.flatten()[i].abs())[:count])
-    check_sparse(masking, round(0.5 * masking.total))
+    check_sparse(masking, round(0.5 * masking.num_weights))
 
 
 @pytest.mark.parametrize(

@@ -82,4 +82,4 @@ def test_connections_stay_where_a_dense_head_is_all_that_trains(how: str, method
     train(parts.model, parts.optimizer, 8)
     assert bits(parts.masking.masks) == masks
     assert not torch.equal(parts.model[4].weight, head)
-    check_sparse(parts.masking, kept=parts.masking.target)
+    check_sparse(parts.masking, kept=parts.masking.target_nnz)

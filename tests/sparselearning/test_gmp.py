@@ -33,7 +33,7 @@ def test_the_smallest_weights_of_both_layers_together_go() -> None:
     """100·(0.05 + 0.95·(1 − t/4)³) are 45, 17, 6 and 5; of the first layer one stays in any case."""
     masking, counts = prune(6, update_frequency=1, prune_end=4)
     assert counts == [(8, 37), (1, 16), (1, 5), (1, 4), (1, 4), (1, 4)]
-    assert masking.grown == 0 and masking.nnz == masking.target == 5
+    assert masking.grown == 0 and masking.nnz == masking.target_nnz == 5
 
 
 @pytest.mark.parametrize(

@@ -113,7 +113,7 @@ def test_density_is_exact_from_initialisation_to_superposition(method: str, dens
         train(model, optimizer, [step])
         check_sparse(masking, nnz(step))
 
-    superposition = Superposition(masking.masks, masking.target, "cia")
+    superposition = Superposition(masking.masks, masking.target_nnz, "cia")
     for cycle in range(3):
         masking.explore(0.5)
         masking.window = (0, 0)
@@ -228,7 +228,7 @@ def test_rigl_and_granet_move_what_sorting_by_hand_moves(data: st.DataObject) ->
 
     weights, gradients = ([t.clone() for t in ts] for ts in (model.parameters(), [w.grad for w in model.parameters()]))
     masks = [mask.clone() for mask in masking.masks.values()]
-    keep = round((0.5 + 0.3 * 0.5**3) * masking.total) if granet else None
+    keep = round((0.5 + 0.3 * 0.5**3) * masking.num_weights) if granet else None
     expected = sorted_update(weights, masks, gradients, rate, keep)
     optimizer.step()
     for weight, gradient, old, new, hand in zip(
@@ -732,8 +732,8 @@ def test_maskable_are_the_weights_of_all_convolutions_and_linear_layers(model: n
     masking = Masking(model, sgd(model), "static", 0.5)
     assert sorted(masking.masks) == sorted(names)
     parameters = dict(model.named_parameters())
-    assert masking.total == sum(parameters[name].numel() for name in names)
-    check_sparse(masking, round(0.5 * masking.total))
+    assert masking.num_weights == sum(parameters[name].numel() for name in names)
+    check_sparse(masking, round(0.5 * masking.num_weights))
 
 
 @pytest.mark.parametrize(

@@ -118,7 +118,7 @@ def test_layer_by_layer_every_layer_keeps_its_own_largest_scores(density: float)
         count, size = int(mask.sum()), mask.numel()
         assert abs(count - density * size) <= 1
         assert scores[name][mask].min() >= scores[name][~mask].max()
-    assert masking.nnz == masking.target == round(density * masking.total)
+    assert masking.nnz == masking.target_nnz == round(density * masking.num_weights)
 
 
 def test_no_layer_is_emptied() -> None:

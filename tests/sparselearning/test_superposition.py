@@ -166,7 +166,7 @@ def train(model: nn.Module, optimizer: torch.optim.Optimizer, steps: range) -> N
 def test_superposing_one_ticket_is_the_identity(method: str) -> None:
     model, optimizer, masking = sparse_training()
     train(model, optimizer, range(3))
-    superposition = Superposition(masking.masks, masking.target, method)
+    superposition = Superposition(masking.masks, masking.target_nnz, method)
     superposition.add(take_ticket(model.state_dict(), masking.masks))
     assert bits(superposition.ticket()) == bits(model.state_dict())
 
@@ -176,7 +176,7 @@ def test_training_goes_on_as_if_no_ticket_had_been_taken(method: str) -> None:
     ends = []
     for with_tickets in (False, True):
         model, optimizer, masking = sparse_training()
-        superposition = Superposition(masking.masks, masking.target, method)
+        superposition = Superposition(masking.masks, masking.target_nnz, method)
         for cycle in range(3):
             masking.explore(0.5)
             train(model, optimizer, range(4 * cycle, 4 * cycle + 4))
@@ -195,7 +195,7 @@ def test_training_goes_on_as_if_no_ticket_had_been_taken(method: str) -> None:
 
 def test_a_ticket_of_three_cycles_has_its_batch_norm_averaged_and_counted() -> None:
     model, optimizer, masking = sparse_training()
-    superposition = Superposition(masking.masks, masking.target, "cia")
+    superposition = Superposition(masking.masks, masking.target_nnz, "cia")
     means = []
     for cycle in range(3):
         train(model, optimizer, range(4 * cycle, 4 * cycle + 4))
@@ -243,7 +243,7 @@ def test_tied_weights_stay_tied_in_tickets_and_their_superposition(method: str, 
 
     model = Tied()
     masking = Masking(model, torch.optim.SGD(model.parameters(), lr=0.1), "set", 0.5)
-    superposition = Superposition(masking.masks, masking.target, method, prune=prune)
+    superposition = Superposition(masking.masks, masking.target_nnz, method, prune=prune)
     for _ in range(3):
         masking.update_topology(0.5, "random")
         model.first.weight.data = torch.randn(6, 6) * masking.masks["first.weight"]
@@ -253,7 +253,7 @@ def test_tied_weights_stay_tied_in_tickets_and_their_superposition(method: str, 
         superposition.add(ticket)
     superposed = superposition.ticket()
     assert superposed["first.weight"] is superposed["second.weight"]
-    assert int(superposed["second.weight"].count_nonzero()) == masking.target == 18
+    assert int(superposed["second.weight"].count_nonzero()) == masking.target_nnz == 18
     model.load_state_dict(superposed)
     assert model.second.weight.tolist() == superposed["first.weight"].tolist()
 

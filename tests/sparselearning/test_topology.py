@@ -156,4 +156,4 @@ def test_a_layer_without_a_gradient_keeps_its_connections_with_one_warning(metho
     assert len(caught) == 1
     assert torch.equal(masking.masks["1.weight"], kept)
     assert not torch.equal(masking.masks["0.weight"], moved)
-    assert masking.nnz == masking.target == sum(int(mask.sum()) for mask in masking.masks.values())
+    assert masking.nnz == masking.target_nnz == sum(int(mask.sum()) for mask in masking.masks.values())

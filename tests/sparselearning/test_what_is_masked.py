@@ -85,14 +85,14 @@ def test_what_is_included_is_trained_sparsely_and_makes_tickets(include: list[st
     model = Language()
     masking = mask(model, include=include, density=0.75)  # weight_norm divides by the norm of a row
     assert [*masking.masks] == names
-    superposition = Superposition(masking.masks, masking.target)
+    superposition = Superposition(masking.masks, masking.target_nnz)
     for _ in range(2):
         train(model, masking)
         ticket = take_ticket(model.state_dict(), masking.masks)
         superposition.add(ticket)
-        assert sum(int(ticket[name].count_nonzero()) for name in names) == masking.target
+        assert sum(int(ticket[name].count_nonzero()) for name in names) == masking.target_nnz
     superposed = superposition.ticket()
-    assert sum(int(superposed[name].count_nonzero()) for name in names) == masking.target
+    assert sum(int(superposed[name].count_nonzero()) for name in names) == masking.target_nnz
     model.load_state_dict(superposed)
     assert all(torch.equal(model.state_dict()[name], tensor) for name, tensor in superposed.items())
 
@@ -124,7 +124,7 @@ def test_frozen_weights_are_neither_masked_nor_counted() -> None:
     before = model[0].weight.clone()
     masking = mask(model)
     assert [*masking.masks] == ["1.weight", "2.weight"]
-    assert (masking.total, masking.target) == (96, 24)
+    assert (masking.num_weights, masking.target_nnz) == (96, 24)
     assert torch.equal(model[0].weight, before)
     with pytest.raises(UsageError, match="no trained parameter"):
         mask(copy.deepcopy(model), include=["0.weight"])
@@ -184,7 +184,7 @@ def test_densities_by_layer_are_exact_and_stay(method: str, density: Mapping[str
         model(x).square().mean().backward()
         masking.optimizer.step()
     assert [int(m.sum()) for m in masking.masks.values()] == counts
-    assert (masking.target, masking.density) == (sum(counts), pytest.approx(sum(counts) / 950))
+    assert (masking.target_nnz, masking.density) == (sum(counts), pytest.approx(sum(counts) / 950))
 
 
 @pytest.mark.parametrize(
@@ -217,7 +217,7 @@ def test_an_average_of_models_becomes_a_ticket_when_it_is_sparsified() -> None:
         take_ticket(average.module.state_dict(), masking.masks)
     masking.sparsify_(average)
     ticket = take_ticket(unwrap(average).state_dict(), masking.masks)
-    assert int(ticket["attention.weight"].count_nonzero()) == masking.target == 16
+    assert int(ticket["attention.weight"].count_nonzero()) == masking.target_nnz == 16
     with pytest.raises(UsageError, match=r"no attention\.weight of shape \(8, 8\)"):
         masking.sparsify_(layers())
 

@@ -28,7 +28,7 @@ def masking_of(words: str, epoch: int = EPOCH) -> Masking:
 @pytest.mark.parametrize(
     ("words", "attribute", "value"),
     [
-        ("--density 0.3", "target", 240),
+        ("--density 0.3", "target_nnz", 240),
         ("--density 0.3", "nnz", 240),
         ("--density 0.3 --exempt 1.*", "nnz", 120),
         ("--method granet --init-density 0.7", "nnz", 560),

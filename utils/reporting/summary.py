@@ -33,8 +33,8 @@ def describe(run: Run) -> str:
     if masking is not None:
         every = f", connections move every {masking.update_frequency} steps" if masking.moves else ""
         lines.append(
-            f"{masking.method.title}: {masking.target:,} of {masking.total:,} maskable weights at the end (density "
-            f"{masking.density:g}), {masking.nnz:,} and {ratio:.3f}x the FLOPs at the start{every}"
+            f"{masking.method.title}: {masking.target_nnz:,} of {masking.num_weights:,} maskable weights at the end "
+            f"(density {masking.density:g}), {masking.nnz:,} and {ratio:.3f}x the FLOPs at the start{every}"
         )
     shown = run.data.train.labels.unique()
     if 0 < len(shown) < run.data.num_classes and shown.min() >= 0:  # -1: not known yet

@@ -69,7 +69,7 @@ class Run:
         self.masks: Mapping[str, Tensor] = self.masking.masks if self.masking else {}
         input_shape = tuple(data.train.clean_batch(0, 1)[0].shape[1:])
         self.costs = Costs(self.model, self.masking, input_shape, self.teachers, rewound_epochs(args))
-        target = self.masking.target if self.masking else 0
+        target = self.masking.target_nnz if self.masking else 0
         self.superposition: Superposition | None = None
         if args.sup_tickets:
             how = args.superpose, args.cima_beta, args.prune_average
