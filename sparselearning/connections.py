@@ -21,7 +21,7 @@ class Connections:
     """Keeps weights, gradients and optimizer state zero where there is no connection; changes the topology in place.
 
     Attributes:
-        explored: like the masks, every connection that ever existed (in-time over-parameterization, Liu et al. 2021).
+        ever_active: like the masks, every connection that ever existed (`explored` in a state).
 
     Args:
         model: unwrapped.
@@ -42,7 +42,7 @@ class Connections:
         self.model, self.weights, self.optimizer = model, weights, optimizer
         self._known = {name for name, _ in model.named_parameters(remove_duplicate=False)}
         self.topology = Topology.of(masks)
-        self.explored = {name: mask.clone() for name, mask in masks.items()}
+        self.ever_active = {name: mask.clone() for name, mask in masks.items()}
         self.dense_momentum = {name: torch.zeros_like(w) for name, w in weights.items() if track_momentum}
         self._gradients: dict[str, Tensor] = {}  # dense, of a step that moves connections
         self._watch = Watch(weights)
@@ -70,9 +70,9 @@ class Connections:
         """N, the number of maskable weights."""
         return sum(weight.numel() for weight in self.weights.values())
 
-    def explored_share(self) -> float:
-        """The part of all maskable weights that was ever active, R_s of in-time over-parameterization."""
-        return int(torch.stack([explored.sum() for explored in self.explored.values()]).sum()) / self.num_weights
+    def itop_rate(self) -> float:
+        """R_s of in-time over-parameterization (Liu et al. 2021): the share of the weights that was ever active."""
+        return int(torch.stack([ever.sum() for ever in self.ever_active.values()]).sum()) / self.num_weights
 
     def summary(self) -> str:
         """A sentence that says which share of the parameters is masked, and names the larger ones that are not."""
@@ -204,7 +204,7 @@ class Connections:
         for name, weight in self.weights.items():
             survivors = self.masks[name] & topology.masks[name]
             self.masks[name].copy_(topology.masks[name])
-            self.explored[name] |= self.masks[name]
+            self.ever_active[name] |= self.masks[name]
             clear_(weight, survivors)
             clear_state_(self.optimizer, weight, survivors)
         self.topology = Topology(self.masks, topology.active)
@@ -215,7 +215,7 @@ class Connections:
 
     def tensors(self) -> dict[str, Mapping[str, Tensor]]:
         """What a state holds of every layer."""
-        return {"masks": self.masks, "explored": self.explored, "dense_momentum": self.dense_momentum}
+        return {"masks": self.masks, "explored": self.ever_active, "dense_momentum": self.dense_momentum}
 
     def nonzeros(self) -> dict[str, int]:
         """Weights that are not zero, by name."""

@@ -67,7 +67,7 @@ class Masking(Movement, Connections):
     Attributes:
         step: optimizer steps that really happened; `updates` those of the topology, `dropped` and `grown` connections.
         threshold: of DSR, below which weights are dropped.
-        masks, active, explored: see `Connections`; `target_nnz`, `density`, `window`: see `Movement`.
+        masks, active, ever_active: see `Connections`; `target_nnz`, `density`, `window`: see `Movement`.
 
     Raises:
         UsageError: the arguments do not fit each other or the model; the message says what would.

@@ -87,7 +87,7 @@ def check_sparse(masking: Masking, nnz: int) -> None:
         assert mask.any()
         assert not outside.any()
         assert not outside.signbit().any()
-        assert (masking.explored[name] | ~mask).all()
+        assert (masking.ever_active[name] | ~mask).all()
 
 
 # ---- the density is an integer, always -------------------------------------------------------------------------------
@@ -450,7 +450,7 @@ def test_a_static_network_moves_in_exploration_only(method: str) -> None:
     before = bits(masking.masks)
     train(model, optimizer, range(5))
     assert bits(masking.masks) == before
-    assert bits(masking.explored) == before
+    assert bits(masking.ever_active) == before
     masking.explore(0.5)
     assert bits(masking.masks) == before  # not yet
     train(model, optimizer, [5])
@@ -587,11 +587,13 @@ def test_weights_and_masks_stay_where_they_are_in_memory() -> None:
     model = network()
     optimizer = sgd(model)
     masking = Masking(model, optimizer, "granet", 0.1, update_frequency=1, prune_end=3)
-    where = [t.data_ptr() for t in (*masking.masks.values(), *masking.explored.values(), *model.parameters())]
+    tensors = (*masking.masks.values(), *masking.ever_active.values(), *model.parameters())
+    where = [tensor.data_ptr() for tensor in tensors]
     masking.explore(0.5)
     train(model, optimizer, range(4))
     masking.load_state_dict(copy.deepcopy(masking.state_dict()))
-    assert where == [t.data_ptr() for t in (*masking.masks.values(), *masking.explored.values(), *model.parameters())]
+    tensors = (*masking.masks.values(), *masking.ever_active.values(), *model.parameters())
+    assert where == [tensor.data_ptr() for tensor in tensors]
 
 
 def test_the_model_can_be_copied_and_saved_as_if_it_were_dense() -> None:
@@ -770,18 +772,18 @@ def test_tied_weights_train_at_their_density() -> None:
     assert model.second.weight is model.first.weight
 
 
-def test_explored_is_every_connection_that_ever_was() -> None:
+def test_ever_active_is_every_connection_that_ever_was() -> None:
     layer = row([1.0] * 8, [0.0] * 8)
     optimizer = sgd(layer, lr=0.0)
     masking = Masking(layer, optimizer, "rigl", 0.25, update_frequency=1)
     set_masks(masking, [1, 1, 0, 0, 0, 0, 0, 0])
-    masking.explored["weight"].copy_(masking.masks["weight"])
+    masking.ever_active["weight"].copy_(masking.masks["weight"])
     for best in (2, 3, 2):
         layer.weight.grad = torch.zeros(1, 8)
         layer.weight.grad[0, best] = 1.0
         optimizer.step()
-    assert masking.explored["weight"].int().tolist() == [[1, 1, 1, 1, 0, 0, 0, 0]]
-    assert masking.explored_share() == 0.5
+    assert masking.ever_active["weight"].int().tolist() == [[1, 1, 1, 1, 0, 0, 0, 0]]
+    assert masking.itop_rate() == 0.5
 
 
 # ---- state -----------------------------------------------------------------------------------------------------------
@@ -819,7 +821,7 @@ def test_a_resumed_run_is_the_same_run(method: str, options: dict[str, Any], pen
     train(resumed[0], resumed[1], range(7, 16))
     assert bits(resumed[0].state_dict()) == bits(model.state_dict())
     assert bits(resumed[2].masks) == bits(masking.masks)
-    assert bits(resumed[2].explored) == bits(masking.explored)
+    assert bits(resumed[2].ever_active) == bits(masking.ever_active)
     assert (resumed[2].step, resumed[2].dropped, resumed[2].grown) == (masking.step, masking.dropped, masking.grown)
     for a, b in zip(model.parameters(), resumed[0].parameters(), strict=True):
         assert bits(dict(resumed[1].state[b])) == bits(dict(optimizer.state[a]))
@@ -844,10 +846,15 @@ def test_a_state_of_another_run_is_refused_and_changes_nothing(options: dict[str
         other, optimizer, **({"method": "rigl", "density": 0.2, "seed": 1, "update_frequency": 1} | options)
     )
     train(other, optimizer, range(3))
-    before = bits(masking.masks), bits(masking.explored), bits(masking.weights), masking.step, masking.active
+
+    def everything() -> tuple[Any, ...]:
+        tensors = masking.masks, masking.ever_active, masking.weights
+        return *map(bits, tensors), masking.step, masking.active
+
+    before = everything()
     with pytest.raises(UsageError):
         masking.load_state_dict(stranger.state_dict())
-    assert (bits(masking.masks), bits(masking.explored), bits(masking.weights), masking.step, masking.active) == before
+    assert everything() == before
 
 
 def test_a_state_of_other_shapes_is_refused() -> None:

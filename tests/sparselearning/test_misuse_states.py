@@ -116,10 +116,10 @@ TAMPERED: dict[str, tuple[Callable[[State], Any], str]] = {
 
 def check_untouched(parts: Parts, load: Callable[[], Any], match: str) -> None:
     masking = parts.masking
-    before = [bits(part) for part in (masking.masks, masking.explored, parts.model.state_dict(), masking.active)]
+    before = [bits(part) for part in (masking.masks, masking.ever_active, parts.model.state_dict(), masking.active)]
     numbers = (masking.step, masking.updates, masking.dropped, masking.grown, masking.window, masking.threshold)
     refused(load, match)
-    after = [bits(part) for part in (masking.masks, masking.explored, parts.model.state_dict(), masking.active)]
+    after = [bits(part) for part in (masking.masks, masking.ever_active, parts.model.state_dict(), masking.active)]
     assert after == before
     assert numbers == (
         masking.step, masking.updates, masking.dropped, masking.grown, masking.window, masking.threshold

@@ -150,7 +150,7 @@ def _finish_epoch(run: Run, phase: Phase, tracker: Tracker, totals: tuple[float,
         "density": masking.nnz / masking.num_weights if masking else 1.0,
         "grown": masking.grown if masking else None,
         "dropped": masking.dropped if masking else None,
-        "explored": masking.explored_share() if masking else None,
+        "explored": masking.itop_rate() if masking else None,
         "images_per_second": run.images_per_second,
     }
     run.history.append(row)
