@@ -24,7 +24,8 @@ from sparselearning import take_ticket
 from utils.command_line.errors import one_line_errors
 from utils.command_line.options import CIFAR
 from utils.command_line.parser import parse
-from utils.data.cifar import Splits, load_cifar
+from utils.data.cifar import load_cifar
+from utils.data.protocol import Splits
 from utils.data.recipes import LOOK
 from utils.reporting.ensemble import finish_ensemble
 from utils.reporting.summary import finish, save_member

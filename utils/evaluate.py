@@ -27,7 +27,8 @@ from sparselearning.layers import maskable_weights
 from utils.command_line.errors import one_line_errors
 from utils.command_line.parser import Help, Parser
 from utils.command_line.paths import check_report, file_path, place
-from utils.data.cifar import ImageSet, load_cifar
+from utils.data.cifar import load_cifar
+from utils.data.protocol import Images
 from utils.files.whole import write_whole
 from utils.run_folder.headers import agreed, look_of, number, required
 from utils.run_folder.tickets import load_ticket, read_header
@@ -65,7 +66,7 @@ def network(name: str, num_classes: int, width: float) -> nn.Module:
 
 
 @torch.no_grad()
-def predict(model: nn.Module, images: ImageSet) -> Tensor:
+def predict(model: nn.Module, images: Images) -> Tensor:
     """Log-probabilities, float64 (N, classes), of a model in evaluation mode."""
     model.eval()
     ranges = [(start, min(start + BATCH, len(images))) for start in range(0, len(images), BATCH)]

@@ -27,7 +27,8 @@ from sparselearning.superposition import AVERAGES, PRUNINGS, Ticket
 from utils.command_line.errors import one_line_errors
 from utils.command_line.options import CIFAR
 from utils.command_line.paths import check_owner, check_report, file_path
-from utils.data.cifar import ImageSet, load_cifar
+from utils.data.cifar import load_cifar
+from utils.data.protocol import Images
 from utils.evaluate import connections, device, network, predict, table, ticket_parser, write_numbers
 from utils.run_folder.headers import Tickets, look_of, number, required, training_part
 from utils.run_folder.tickets import check_same_model, save_ticket
@@ -58,7 +59,7 @@ class Bench:
         self.model = network(name, splits.num_classes, number(tickets.headers[0], "width") or 1.0)
         check_same_model(tickets.paths[0], tickets.first, self.model.state_dict())
 
-    def metrics(self, ticket: Ticket, images: ImageSet) -> dict[str, float]:
+    def metrics(self, ticket: Ticket, images: Images) -> dict[str, float]:
         """Accuracy (%), NLL and ECE."""
         self.model.load_state_dict(ticket)
         return summarise(per_sample(predict(self.model, images), images.labels))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -18,12 +18,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sparselearning.errors import UsageError
+from utils.data.protocol import Batch, Range, Splits
 from utils.data.recipes import FLIPS, LOOK, PAD, RECIPES, Recipe
 from utils.data.small_sources import decode_all, read_sources
 from utils.data.sources import count_classes
 from utils.files.whole import digest_of
-
-Range = tuple[int, int]  # positions start..stop-1
 
 
 @dataclass(frozen=True)
@@ -55,12 +54,12 @@ class ImageSet:
         flips = torch.randint(2, (n,), generator=generator).bool() & self.flip
         return EpochOrder(self, order.to(device), offsets.to(device), flips.to(device))
 
-    def clean_batch(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
+    def clean_batch(self, start: int, stop: int) -> Batch:
         """Samples start..stop-1 as stored, centred: float32 (B, 3, side, side) in channels_last memory, int64 (B,)."""
         centre = slice(PAD, PAD + self.side)
         return self.normalise(self.images[start:stop, centre, centre]), self.labels[start:stop]
 
-    def clean_batches(self, ranges: Iterable[Range]) -> Iterator[tuple[Tensor, Tensor]]:
+    def clean_batches(self, ranges: Iterable[Range]) -> Iterator[Batch]:
         """The clean batch of each (start, stop)."""
         return (self.clean_batch(start, stop) for start, stop in ranges)
 
@@ -82,7 +81,7 @@ class EpochOrder:
     def __len__(self) -> int:
         return len(self.order)
 
-    def batch(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
+    def batch(self, start: int, stop: int) -> Batch:
         """Positions start..stop-1: float32 (B, 3, side, side) in channels_last memory, and labels, int64 (B,).
 
         Any cut of the epoch into ranges gives the same samples with the same crops.
@@ -95,32 +94,9 @@ class EpochOrder:
         pixels = self.data.images[sample[:, None, None], rows[:, :, None], columns[:, None, :]]
         return self.data.normalise(pixels), self.data.labels[sample]
 
-    def batches(self, ranges: Iterable[Range]) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self, ranges: Iterable[Range]) -> Iterator[Batch]:
         """The batch of each (start, stop)."""
         return (self.batch(start, stop) for start, stop in ranges)
-
-
-@dataclass(frozen=True)
-class Splits:
-    """`valid` is held out of the training set for tuning; `test` is for the numbers that are reported.
-
-    Attributes:
-        about: what a ticket has to say of them, for others to see them alike: the `look` of `load_cifar`.
-        fingerprint: tells these images from others.
-    """
-
-    train: ImageSet
-    valid: ImageSet | None
-    test: ImageSet
-    num_classes: int
-    about: Mapping[str, Any] = field(default_factory=dict)
-    fingerprint: str = ""
-
-    def __post_init__(self) -> None:
-        """Raises UsageError where one of them is empty."""
-        for name, images in (("training", self.train), ("test", self.test)):
-            if len(images) == 0:
-                raise UsageError(f"there are no {name} images: check the data")
 
 
 def load_cifar(

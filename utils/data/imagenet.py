@@ -12,16 +12,15 @@ import signal
 import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from sparselearning.errors import UsageError
-from utils.data.cifar import Range, Splits
 from utils.data.decoding import Box, resize
+from utils.data.protocol import Batch, Range, Splits
 from utils.data.sources import Photos, count_classes, decode, fingerprint, read_photos
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's channels, in units of 0..1
@@ -72,8 +71,11 @@ def centre(pixels: Tensor, side: int) -> Tensor:
     return whole[top : top + side, left : left + side]
 
 
+Loaded = tuple[Tensor, Tensor] | UsageError  # uint8 (B, side, side, 3) and labels, int64 (B,), or why there are none
+
+
 @dataclass(frozen=True)
-class Samples:
+class Samples(Dataset[Loaded]):
     """What a worker process knows of a split."""
 
     photos: Photos
@@ -84,7 +86,7 @@ class Samples:
         """The rows in the order of an epoch, or as stored."""
         return self.rows if draw is None else self.rows[permutation(len(self.rows), *draw)]
 
-    def __getitem__(self, work: Work) -> tuple[Tensor, Tensor] | UsageError:
+    def __getitem__(self, work: Work) -> Loaded:
         """Bytes (B, side, side, 3) and labels, int64 (B,); an error is returned, or a traceback would wrap it."""
         start, stop, draw = work
         rows = self.order(draw)[start:stop]
@@ -126,8 +128,8 @@ class PhotoSet:
         self.scale, self.shift = 1 / std, -mean / std  # for a row of pixels, so that whole rows are vectors
         self.work: list[Work] = []
         self.turn = 0
-        self.loader: DataLoader = DataLoader(
-            cast(Any, self.samples),
+        self.loader: DataLoader[Loaded] = DataLoader(
+            self.samples,
             batch_size=None,  # a sample of it is a whole batch already
             sampler=self.work,
             num_workers=workers,
@@ -141,6 +143,10 @@ class PhotoSet:
         return len(self.samples.rows)
 
     @property
+    def side(self) -> int:
+        return self.samples.side
+
+    @property
     def labels(self) -> Tensor:
         """int64 (N,); -1 where they are not known yet."""
         return self.samples.photos.labels[self.samples.rows]
@@ -149,15 +155,15 @@ class PhotoSet:
         """The order and the augmentation of one epoch."""
         return PhotoOrder(self, (seed, epoch))
 
-    def clean_batch(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
+    def clean_batch(self, start: int, stop: int) -> Batch:
         """Samples start..stop-1: float32 (B, 3, side, side) in channels_last memory, int64 (B,)."""
         return self.arrive(self.samples[start, stop, None])
 
-    def clean_batches(self, ranges: Iterable[Range]) -> Iterator[tuple[Tensor, Tensor]]:
+    def clean_batches(self, ranges: Iterable[Range]) -> Iterator[Batch]:
         """The clean batch of each (start, stop)."""
         return self.load([(start, stop, None) for start, stop in ranges])
 
-    def load(self, work: list[Work]) -> Iterator[tuple[Tensor, Tensor]]:
+    def load(self, work: list[Work]) -> Iterator[Batch]:
         """The batches, prepared ahead by the workers; one such stream at a time."""
         self.work[:] = work
         self.turn = turn = self.turn + 1
@@ -174,7 +180,7 @@ class PhotoSet:
                 "memory, as with docker --shm-size), or use --workers 0"
             ) from error
 
-    def arrive(self, batch: tuple[Tensor, Tensor] | UsageError) -> tuple[Tensor, Tensor]:
+    def arrive(self, batch: Loaded) -> Batch:
         """Bytes to the device, and normalised there; what is NHWC seen as NCHW is channels_last: nothing is moved."""
         if isinstance(batch, UsageError):
             raise batch
@@ -193,14 +199,14 @@ class PhotoOrder:
     def __len__(self) -> int:
         return len(self.data)
 
-    def batch(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
+    def batch(self, start: int, stop: int) -> Batch:
         """Positions start..stop-1: float32 (B, 3, side, side) in channels_last memory, and labels, int64 (B,).
 
         Any cut of the epoch into ranges gives the same samples with the same crops.
         """
         return self.data.arrive(self.data.samples[start, stop, self.draw])
 
-    def batches(self, ranges: Iterable[Range]) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self, ranges: Iterable[Range]) -> Iterator[Batch]:
         """The batch of each (start, stop)."""
         return self.data.load([(start, stop, self.draw) for start, stop in ranges])
 
@@ -219,7 +225,7 @@ def load_photos(args: argparse.Namespace, device: torch.device) -> Splits:
     classes = count_classes(train, test)
     workers = spare_cores() if args.workers is None else args.workers
 
-    def photo_set(photos: Photos, rows: np.ndarray, stay: bool = False) -> Any:
+    def photo_set(photos: Photos, rows: np.ndarray, stay: bool = False) -> PhotoSet:
         return PhotoSet(Samples(photos, rows, args.image_size), classes, device, workers, stay)
 
     rows, test_rows, valid = first_rows(train, args.limit_train), first_rows(test, args.limit_test), None
@@ -230,9 +236,7 @@ def load_photos(args: argparse.Namespace, device: torch.device) -> Splits:
             raise UsageError(f"--valid-fraction {args.valid_fraction} of {len(rows)} images leaves a set empty")
         shuffled = dice(0, 2**32).permutation(rows)  # an epoch that no run has
         rows, valid = np.sort(shuffled[held_out:]), photo_set(train, np.sort(shuffled[:held_out]))
-    return Splits(
-        photo_set(train, rows, stay=True), valid, photo_set(test, test_rows), classes, fingerprint=print_of
-    )
+    return Splits(photo_set(train, rows, stay=True), valid, photo_set(test, test_rows), classes, fingerprint=print_of)
 
 
 def first_rows(photos: Photos, limit: int | None) -> np.ndarray:

@@ -28,9 +28,9 @@ from torch.utils.data import get_worker_info
 
 from sparselearning.errors import UsageError
 from utils.command_line.errors import DamagedImageError, blame
-from utils.data.cifar import Splits
 from utils.data.folders import TRAIN, existing, parquet_files, split_named
 from utils.data.imagenet import Draw, PhotoSet, Samples, Work, dice, first_rows, spare_cores
+from utils.data.protocol import Splits
 from utils.data.sources import TEST, fingerprint, how_to_get, keep_quiet, same_classes
 from utils.data.tables import check_labels, columns
 
@@ -186,7 +186,7 @@ def stream_photos(args: argparse.Namespace, device: torch.device) -> Splits:
     lanes = LANES * int(os.environ.get("WORLD_SIZE", 1))
     train, test = open_streams(args.data, args.data_dir, args.label_column)
 
-    def photo_set(stream: Stream, limit: int | None, stay: bool) -> Any:
+    def photo_set(stream: Stream, limit: int | None, stay: bool) -> PhotoSet:
         rows = first_rows(stream, limit)
         starts = (*stream.starts[stream.starts < len(rows)].tolist(), len(rows))
         samples = StreamSamples(stream, rows, args.image_size, starts, args.batch_size, lanes)

@@ -6,7 +6,7 @@ from typing import Any
 from accelerate import Accelerator
 from torch import nn
 
-from utils.data.cifar import ImageSet
+from utils.data.protocol import Images
 from utils.files.whole import read_json, write_whole
 from utils.reporting.summary import closing_table
 from utils.run_folder.folder import RunFolder
@@ -14,7 +14,7 @@ from utils.training.costs import together
 from utils.training.evaluation import evaluate_tickets
 
 
-def finish_ensemble(folder: RunFolder, accelerator: Accelerator, model: nn.Module, images: ImageSet) -> str:
+def finish_ensemble(folder: RunFolder, accelerator: Accelerator, model: nn.Module, images: Images) -> str:
     """Evaluate the ensemble of the runs of --ensemble and write its summary.json; returns the closing table.
 
     Members stand under `tickets` with the metrics of the ticket that each run says to use; `nnz` is that of one

@@ -19,9 +19,9 @@ from sparselearning.layers import maskable_weights
 from sparselearning.masking import Masking
 from sparselearning.methods import METHODS
 from sparselearning.phases import Phase
+from utils.command_line.errors import blame
 from utils.command_line.options import PRECISIONS
-from utils.data.cifar import ImageSet
-from utils.data.small_sources import blame
+from utils.data.protocol import Batch, Images
 from utils.run_folder.folder import BROKEN, broken, read_run
 from utils.run_folder.tickets import load_ticket
 from utils.training.costs import COUNTINGS, trained_epochs
@@ -201,7 +201,7 @@ def count_steps(images: int, batch_size: int, parts: int) -> int:
     return steps
 
 
-def snip_batches(images: ImageSet) -> Iterator[tuple[Tensor, Tensor]]:
+def snip_batches(images: Images) -> Iterator[Batch]:
     """The first images of an epoch that no run trains on: the same on every process, and only loaded if used."""
     order = images.epoch(seed=-1, epoch=0)
     count = min(SNIP_IMAGES * images.num_classes, len(images))

@@ -9,14 +9,14 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from utils.data.cifar import EpochOrder, ImageSet
+from utils.data.protocol import Epoch, Images
 from utils.run_folder.tickets import load_ticket
 from utils.training.metrics import disagreement, ensemble, kl_divergence, per_sample, summarise
 
 BATCH = 500
 
 
-def evaluate(accelerator: Accelerator, model: nn.Module, images: ImageSet) -> dict[str, float]:
+def evaluate(accelerator: Accelerator, model: nn.Module, images: Images) -> dict[str, float]:
     """Accuracy (%), NLL and ECE of a model in evaluation mode; its training flag is put back."""
 
     def measure(inputs: Tensor, labels: Tensor) -> Tensor:
@@ -29,7 +29,7 @@ def evaluate(accelerator: Accelerator, model: nn.Module, images: ImageSet) -> di
     return summarise(rows)
 
 
-def evaluate_ensemble(accelerator: Accelerator, models: Sequence[nn.Module], images: ImageSet) -> dict[str, float]:
+def evaluate_ensemble(accelerator: Accelerator, models: Sequence[nn.Module], images: Images) -> dict[str, float]:
     """Accuracy (%), NLL and ECE of the mean of the models' softmax outputs, and how much they differ.
 
     The prediction and its diversity are those of FreeTickets (Liu et al. 2022), sections 3.2 and 5.1.
@@ -49,7 +49,7 @@ def evaluate_ensemble(accelerator: Accelerator, models: Sequence[nn.Module], ima
 
 
 def evaluate_tickets(
-    accelerator: Accelerator, model: nn.Module, paths: Sequence[Path], images: ImageSet
+    accelerator: Accelerator, model: nn.Module, paths: Sequence[Path], images: Images
 ) -> dict[str, float]:
     """Metrics of the ensemble of saved tickets, each loaded into a copy of `model`.
 
@@ -66,7 +66,7 @@ def evaluate_tickets(
 
 @torch.no_grad()
 def _by_image(
-    accelerator: Accelerator, images: ImageSet, columns: int, measure: Callable[[Tensor, Tensor], Tensor]
+    accelerator: Accelerator, images: Images, columns: int, measure: Callable[[Tensor, Tensor], Tensor]
 ) -> Tensor:
     """A row of measurements for each image, float64 (N, columns), equal on all processes.
 
@@ -84,7 +84,7 @@ def _by_image(
 
 
 @torch.no_grad()
-def recompute_batch_norm(accelerator: Accelerator, model: nn.Module, order: EpochOrder, batch_size: int) -> None:
+def recompute_batch_norm(accelerator: Accelerator, model: nn.Module, order: Epoch, batch_size: int) -> None:
     """Set the model's batch-norm statistics by one pass over an epoch of training data, equal on all processes."""
     batch_size = min(batch_size, len(order))
     ranges = [(stop - batch_size, stop) for stop in range(batch_size, len(order) + 1, batch_size)]

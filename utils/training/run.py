@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from sparselearning.errors import UsageError, misfit
 from sparselearning.superposition import Superposition, Ticket
-from utils.data.cifar import Splits
+from utils.data.protocol import Splits
 from utils.run_folder.checkpoints import (
     check_kept,
     checkpoint_path,
