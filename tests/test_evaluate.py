@@ -15,6 +15,7 @@ from utils.data.cifar import load_cifar
 from utils.evaluate import main
 from utils.run_folder.tickets import save_ticket
 from utils.training.evaluation import recompute_batch_norm
+from utils.training.metrics import METRICS
 
 TEST = 12
 ABOUT = {"data": "digits", "model": "resnet20"}
@@ -107,13 +108,13 @@ def test_an_ensemble_is_the_mean_of_softmax_outputs(tickets, softmax_outputs, ev
     kl = ((first - second) * (first / second).log()).sum(1).mean().item() / 2  # of both orders
     assert summary["ensemble"]["disagreement"] == differ > 0
     assert summary["ensemble"]["kl"] == pytest.approx(kl, rel=1e-2)
-    assert lines[0].split()[-2:] == ["disagree", "KL"] and lines[-1].split()[-2] == f"{differ:.3f}"
+    assert lines[0].split()[-4:] == ["disagreement", "↑", "KL", "↑"] and lines[-1].split()[-2] == f"{differ:.3f}"
     assert [line.split()[0] for line in lines[1:]] == [*map(str, tickets), "ensemble"]
 
 
 def test_a_ticket_twice_is_an_ensemble_of_itself(tickets, evaluate):
     summary, _ = evaluate("--tickets", tickets[0], tickets[0])
-    own = {key: summary["tickets"][0][key] for key in ("accuracy", "nll", "ece")}
+    own = {key: summary["tickets"][0][key] for key in METRICS}
     assert summary["ensemble"] == pytest.approx({**own, "disagreement": 0, "kl": 0})
 
 

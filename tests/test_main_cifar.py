@@ -23,7 +23,7 @@ from tests.tiny import restored
 from utils.command_line.errors import one_line_errors
 from utils.data.cifar import load_cifar
 from utils.evaluate import predict
-from utils.training.metrics import per_sample, summarise
+from utils.training.metrics import METRICS, per_sample, summarize
 
 TEST, DENSITY = 20, 0.1
 DATA = f"--data digits --model resnet20 --limit-train 16 --limit-test {TEST} --batch-size 8"
@@ -76,7 +76,7 @@ class Finished:
         model = build("resnet20", 10)
         model.load_state_dict(ticket)
         test = load_cifar("digits", None, "cpu", limit_test=TEST).test
-        return summarise(per_sample(predict(model, test), test.labels))
+        return summarize(per_sample(predict(model, test), test.labels))
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +124,7 @@ def same_types(value: Any, like: Any) -> bool:
 
 @pytest.mark.parametrize("name", RUNS)
 def test_the_summary_holds_numbers(name, finished):
-    run, number = finished(name), {"accuracy": 0.0, "nll": 0.0, "ece": 0.0}
+    run, number = finished(name), dict.fromkeys(METRICS, 0.0)
     summary, test = run.summary, run.summary["test"]
     sup = {"normal": number, "superposed": number} if name in SUP else {}
     like = {

@@ -26,7 +26,7 @@ from utils.data.cifar import load_cifar
 from utils.evaluate import predict
 from utils.run_folder.tickets import save_ticket
 from utils.superpose import greedy, main
-from utils.training.metrics import per_sample, summarise
+from utils.training.metrics import per_sample, summarize
 
 VALID, TEST = 0.25, 100
 SPARSE = f"--limit-train 240 --limit-test {TEST} --batch-size 20 --lr 0.1 --sparse --density 0.3"
@@ -233,7 +233,7 @@ def metrics(ticket: dict[str, Tensor], split: str) -> dict[str, float]:
     splits = load_cifar("digits", None, "cpu", limit_train=240, limit_test=TEST, valid_fraction=VALID)
     model, images = Small(10), getattr(splits, split)
     model.load_state_dict(ticket)
-    return summarise(per_sample(predict(model, images), images.labels))
+    return summarize(per_sample(predict(model, images), images.labels))
 
 
 def test_an_evaluation_is_of_each_ticket_and_the_superposition(finished, superpose):

@@ -30,18 +30,11 @@ from utils.command_line.paths import check_report, file_path, place
 from utils.data.cifar import load_cifar
 from utils.data.protocol import Images
 from utils.files.whole import write_whole
+from utils.reporting.tables import models_table
 from utils.run_folder.headers import agreed, look_of, number, required
 from utils.run_folder.tickets import load_ticket, read_header
 from utils.training.evaluation import BATCH
-from utils.training.metrics import disagreement, ensemble, kl_divergence, per_sample, summarise
-
-COLUMNS = (  # key, title and form of a number in the table
-    ("accuracy", "accuracy", "{:8.2f} %"), ("nll", "NLL", "{:7.3f}"), ("ece", "ECE", "{:7.3f}"),
-    ("nnz", "nnz", "{:11,d}"), ("density", "density", "{:8.4f}"),
-    ("disagreement", "disagree", "{:8.3f}"), ("kl", "KL", "{:7.3f}"),
-    ("valid_accuracy", "validation", "{:8.2f} %"), ("soup_accuracy", "with it", "{:8.2f} %"),
-    ("kept", "kept", "{!s:>5s}"),
-)  # fmt: skip
+from utils.training.metrics import DIVERSITY, ensemble, per_sample, summarize
 
 
 def ticket_parser(command: str, description: str) -> Parser:
@@ -94,25 +87,14 @@ def evaluate_tickets(args: Namespace) -> dict[str, Any]:
         model.load_state_dict(load_ticket(path, model.state_dict()))
         predictions.append(predict(model, test))
         weights = maskable_weights(model, header.get("exempt", "").split()).values()
-        metrics = summarise(per_sample(predictions[-1], test.labels))
+        metrics = summarize(per_sample(predictions[-1], test.labels))
         tickets.append({"file": str(path), "model": name, **connections(weights), **metrics})
     summary: dict[str, Any] = {"data": data, "images": len(test), "tickets": tickets}
     if len(tickets) > 1:
         outputs = torch.stack(predictions)
-        diversity = {"disagreement": disagreement(outputs), "kl": kl_divergence(outputs)}
-        summary["ensemble"] = summarise(per_sample(ensemble(outputs), test.labels)) | diversity
+        diversity = summarize(per_sample(outputs, test.labels, DIVERSITY), DIVERSITY)
+        summary["ensemble"] = summarize(per_sample(ensemble(outputs), test.labels)) | diversity
     return summary
-
-
-def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """A line per ticket, and for what was made of them; `file` names it, and it shows those numbers that it has."""
-    columns = [column for column in COLUMNS if any(column[0] in row for row in rows)]
-    width = max(len(row["file"]) for row in rows)
-    lines = [f"{'ticket':<{width}s}" + "".join(f" {title:>{len(form.format(0))}s}" for _, title, form in columns)]
-    for row in rows:
-        cells = (form.format(row[key]) if key in row else " " * len(form.format(0)) for key, _, form in columns)
-        lines.append(" ".join([f"{row['file']:<{width}s}", *cells]).rstrip())
-    return "\n".join(lines)
 
 
 def write_numbers(path: Path | None, summary: Mapping[str, Any]) -> None:
@@ -129,8 +111,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = ticket_parser("utils.evaluate", __doc__.split("\n")[0]).parse_args(argv)
     check_report("--json", args.json, ".json", *args.tickets)
     summary = evaluate_tickets(args)
-    together = [{"file": "ensemble", **summary["ensemble"]}] if "ensemble" in summary else []
-    print(table(summary["tickets"] + together))
+    rows = [(row["file"], row) for row in summary["tickets"]]
+    rows += [("ensemble", summary["ensemble"])] if "ensemble" in summary else []
+    print(models_table("ticket", rows))
     write_numbers(args.json, summary)
 
 

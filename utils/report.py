@@ -30,10 +30,12 @@ from utils.command_line.parser import Help, Parser
 from utils.command_line.paths import check_report, file_path
 from utils.files.whole import write_whole
 from utils.reporting.costs import COST, add_costs
-from utils.reporting.groups import ABOUT, DIVERSITY, NORMAL, PLAIN, REGIMES, Group, find_summaries, read_groups
+from utils.reporting.groups import ABOUT, NORMAL, OTHERS, PLAIN, REGIMES, Group, find_summaries, read_groups
 from utils.reporting.layers import layers
 from utils.reporting.plots import ACCENT, FAINT, INK, plt
+from utils.reporting.tables import markdown
 from utils.training.costs import COUNTINGS
+from utils.training.metrics import DIVERSITY
 
 LANES = {  # of a row in the picture: height, marker, size, colour
     NORMAL: (-0.25, "o", 5, FAINT), "tickets": (0.0, "o", 5, INK), "superposed": (0.25, "*", 9, ACCENT),
@@ -45,7 +47,8 @@ def columns(groups: Sequence[Group]) -> list[str]:
     """Those that any group fills, in the order of a run."""
     filled = {name for group in groups for name in group.values}
     tickets = [f"ticket {i}" for i in range(1, len(filled))]
-    order = (NORMAL, *tickets, "superposed", "ensemble", *DIVERSITY, PLAIN, "NLL", "ECE", *COST)
+    diversity, others = ([metric.title for metric in table.values()] for table in (DIVERSITY, OTHERS))
+    order = (NORMAL, *tickets, "superposed", "ensemble", *diversity, PLAIN, *others, *COST)
     return [name for name in order if name in filled]
 
 
@@ -91,15 +94,9 @@ def significance(groups: Sequence[Group]) -> list[list[str]]:
     return rows
 
 
-def markdown(rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    ruled = [rows[0], ["-" * width for width in widths], *rows[1:]]
-    return "\n".join("| " + " | ".join(map(str.ljust, row, widths)) + " |" for row in ruled)
-
-
 def cell(name: str, values: Sequence[float]) -> str:
     """Mean ± sample standard deviation (n − 1); just the mean of a cost or a single run."""
-    digits = 3 if name in ("NLL", "ECE", *DIVERSITY) else 2
+    digits = next((metric.digits for metric in (*OTHERS.values(), *DIVERSITY.values()) if metric.title == name), 2)
     mean = f"{fmean(values):.{digits}f}" if values else ""
     spread = f" ± {stdev(values):.{digits}f}" if len(values) > 1 else ""
     return f"{mean}×" if name in COST else mean + spread

@@ -29,11 +29,12 @@ from utils.command_line.options import CIFAR
 from utils.command_line.paths import check_owner, check_report, file_path
 from utils.data.cifar import load_cifar
 from utils.data.protocol import Images
-from utils.evaluate import connections, device, network, predict, table, ticket_parser, write_numbers
+from utils.evaluate import connections, device, network, predict, ticket_parser, write_numbers
+from utils.reporting.tables import models_table
 from utils.run_folder.headers import Tickets, look_of, number, required, training_part
 from utils.run_folder.tickets import check_same_model, save_ticket
 from utils.training.evaluation import recompute_batch_norm
-from utils.training.metrics import per_sample, summarise
+from utils.training.metrics import per_sample, summarize
 
 Row = dict[str, Any]  # of the table
 
@@ -60,9 +61,9 @@ class Bench:
         check_same_model(tickets.paths[0], tickets.first, self.model.state_dict())
 
     def metrics(self, ticket: Ticket, images: Images) -> dict[str, float]:
-        """Accuracy (%), NLL and ECE."""
+        """The METRICS of a ticket."""
         self.model.load_state_dict(ticket)
-        return summarise(per_sample(predict(self.model, images), images.labels))
+        return summarize(per_sample(predict(self.model, images), images.labels))
 
     def valid_accuracy(self, ticket: Ticket) -> dict[str, float]:
         """On validation images, where there are some to choose by."""
@@ -156,7 +157,7 @@ def report(summary: Mapping[str, Any]) -> None:
     """Print the table; on stderr a warning, where the tickets do not go together."""
     superposed, tickets = summary["superposed"], summary["tickets"]
     used = [row for row in tickets if row.get("kept", True)]
-    print(table([*tickets, superposed]))
+    print(models_table("ticket", [(row["file"], row) for row in [*tickets, superposed]]))
     print(f"{len(used)} of {len(tickets)} tickets superposed in {summary['output']}")
     if "accuracy" in superposed and superposed["accuracy"] < (worst := min(row["accuracy"] for row in used)):
         print(

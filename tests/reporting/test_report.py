@@ -86,6 +86,24 @@ def test_one_run_is_just_its_numbers(tmp_path, table):
     assert not {"normal phase", "ticket 1", "superposed", "ensemble"} & set(row)  # nothing to show in these
 
 
+def test_a_metric_that_an_older_run_does_not_have_is_blank(tmp_path, table):
+    """Of the runs of a row all have it, or none: it would be the mean of other seeds than the row tells."""
+    def run(seed: int, method: str, **more: float) -> None:
+        test = {"final": {**metrics(93.0 + seed), **more}, "tickets": []}
+        write(tmp_path / f"{method}{seed}", {**PLAIN, "seed": seed, "method": method, "test": test})
+
+    for seed in (0, 1):
+        run(seed, "set")
+        run(seed, "rigl", brier=0.1 + 0.2 * seed)
+        run(seed, "granet", **({"brier": 0.1} if seed else {}))
+    cells = {row["method"]: (row["plain run"], row["ECE"], row["Brier"]) for row in table(tmp_path)}
+    assert cells == {
+        "SET": ("93.50 ± 0.71", "0.020 ± 0.000", ""),
+        "RigL": ("93.50 ± 0.71", "0.020 ± 0.000", "0.200 ± 0.141"),
+        "GraNet": ("93.50 ± 0.71", "0.020 ± 0.000", ""),
+    }
+
+
 def test_the_final_model_of_a_run_with_tickets_is_no_plain_result(tmp_path, table):
     write(tmp_path / "a", PLAIN)
     write(tmp_path / "b", sup_tickets(0, 94.0))
@@ -302,7 +320,8 @@ def lack(*keys: str) -> dict[str, object]:
 
 
 @pytest.mark.parametrize(
-    "keys", [("test",), ("flops",), ("density",), ("seed",), ("test", "superposed", "ece"), ("flops", "train_ratio")]
+    "keys",
+    [("test",), ("flops",), ("density",), ("seed",), ("test", "superposed", "accuracy"), ("flops", "train_ratio")],
 )
 def test_a_summary_that_lacks_something(keys, tmp_path, refused):
     line = refused(write(tmp_path / "a", lack(*keys)))

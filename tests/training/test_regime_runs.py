@@ -18,7 +18,7 @@ from tests.test_main_cifar import main as run_main
 from tests.tiny import NETWORKS, SPARSE, differences, load_images, main, outcome, restored
 from utils.data.cifar import load_cifar
 from utils.evaluate import predict
-from utils.training.metrics import per_sample, summarise
+from utils.training.metrics import METRICS, per_sample, summarize
 
 EPOCH, MASKABLE, NNZ = 3, 1528, round(0.2 * 1528)  # steps of an epoch; weights of the network
 MACS = {"0.weight": 27 * 8 * 8 * 8, "4.weight": 72 * 16 * 3 * 3, "8.weight": 160}  # of one image through it
@@ -134,11 +134,11 @@ def test_the_summary_has_the_models_of_the_regime(name: str, finished: World) ->
     assert set(test) == {"final", "tickets"} | others | ({"ensemble"} if ensemble else set())
     assert len(test["tickets"]) == len(tickets_of(folder)) == tickets
     for path, metrics in zip(tickets_of(folder), test["tickets"], strict=True):
-        assert summarise(per_sample(logits(load_file(path)), LABELS)) == pytest.approx(metrics, rel=1e-4, abs=1e-4)
+        assert summarize(per_sample(logits(load_file(path)), LABELS)) == pytest.approx(metrics, rel=1e-4, abs=1e-4)
     use = test.get("superposed", test["final"])
     if name not in ENSEMBLES:
         ticket = load_file(folder / "ticket.safetensors")
-        assert summarise(per_sample(logits(ticket), LABELS)) == pytest.approx(use, rel=1e-4, abs=1e-4)
+        assert summarize(per_sample(logits(ticket), LABELS)) == pytest.approx(use, rel=1e-4, abs=1e-4)
 
 
 @pytest.mark.parametrize("name", [name for name, (_, _, ensemble) in ENTRIES.items() if ensemble])
@@ -150,7 +150,7 @@ def test_the_ensemble_is_the_mean_of_the_softmax_of_the_saved_tickets(name: str,
     found = summary(folder)["test"]["ensemble"]
     assert found["accuracy"] == pytest.approx(100 * (mean.argmax(1) == LABELS).double().mean().item())
     assert found["nll"] == pytest.approx(-mean[range(37), LABELS].log().mean().item(), rel=1e-5)
-    assert found["ece"] == pytest.approx(summarise(per_sample(mean.log(), LABELS))["ece"], abs=1e-5)
+    assert found["ece"] == pytest.approx(summarize(per_sample(mean.log(), LABELS))["ece"], abs=1e-5)
     differ = [(a.argmax(1) != b.argmax(1)).double().mean().item() for a, b in itertools.combinations(members, 2)]
     kl = [(a * (a / b).log()).sum(1).mean().item() for a, b in itertools.permutations(members, 2)]
     assert found["disagreement"] == pytest.approx(sum(differ) / len(differ))
@@ -375,5 +375,5 @@ def test_an_ensemble_of_resnets_on_digits(words: str, tickets: int, tmp_path: Pa
         probabilities.append(predict(model, test).double().softmax(1))
     assert len(probabilities) == len(said["test"]["tickets"]) == tickets
     mean = (sum(probabilities) / tickets).log()
-    found = {name: said["test"]["ensemble"][name] for name in ("accuracy", "nll", "ece")}
-    assert summarise(per_sample(mean, test.labels)) == pytest.approx(found, rel=1e-3, abs=1e-3)
+    found = {name: said["test"]["ensemble"][name] for name in METRICS}
+    assert summarize(per_sample(mean, test.labels)) == pytest.approx(found, rel=1e-3, abs=1e-3)

@@ -15,14 +15,15 @@ from utils.files.whole import read_json
 from utils.run_folder.checkpoints import FREE
 from utils.run_folder.folder import BROKEN, broken, read_run
 from utils.training.costs import COUNTINGS, trained_epochs
+from utils.training.metrics import DIVERSITY, METRICS, SCORE
 
 ABOUT = {"data": str, "model": str, "density": float, "epochs": int, "method": str, "sup_tickets": bool}
 # options that make no row of their own
 SHARED = {"seed", "sparse", "save_tickets", "deterministic", *FREE} - {"batch_size", "gradient_accumulation_steps"}
 REGIMES = ("edst", "snapshot", "fge", "rewind", "distill", "ensemble")  # options that the title tells
 NORMAL, PLAIN = "normal phase", "plain run"
+OTHERS = {name: metric for name, metric in METRICS.items() if name != SCORE}  # each a column
 OLDER = {"prune_average": "last"}  # what they did that do not say
-DIVERSITY = {"disagreement": "disagreement", "KL": "kl"}
 
 
 class Cost(NamedTuple):
@@ -59,9 +60,9 @@ class Group:
 
     @property
     def values(self) -> dict[str, list[float]]:
-        """{column of the table: a number per run that has it}"""
-        names = dict.fromkeys(name for run in self.runs for name in run.numbers)
-        return {name: [run.numbers[name] for run in self.runs if name in run.numbers] for name in names}
+        """{column of the table: the number of every run}, of the columns that all runs have."""
+        names = [name for name in self.runs[0].numbers if all(name in run.numbers for run in self.runs)]
+        return {name: [run.numbers[name] for run in self.runs] for name in names}
 
     @property
     def title(self) -> str:
@@ -162,16 +163,19 @@ def _about(summary: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, 
 
 
 def _numbers(summary: Mapping[str, Any]) -> dict[str, float]:
-    """The columns of one run but for those of its cost; NLL and ECE are those of the model to use."""
+    """The columns of one run but for those of its cost: SCORE at every stage, OTHERS of the model to use.
+
+    A metric that the version of the run did not have yet is left out.
+    """
     test = summary["test"]
     tickets = {f"ticket {i}": ticket for i, ticket in enumerate(test.get("tickets") or (), 1)}
     stages = {NORMAL: test.get("normal"), **tickets, **{n: test.get(n) for n in ("superposed", "ensemble")}}
     use = stages["superposed"] or stages["ensemble"] or test["final"]
     stages[PLAIN] = use if use is test["final"] else None
-    numbers = {name: metrics["accuracy"] for name, metrics in stages.items() if metrics}
-    ensemble = stages["ensemble"] or {}
-    numbers |= {name: ensemble[key] for name, key in DIVERSITY.items() if key in ensemble}
-    return {name: float(number) for name, number in {**numbers, "NLL": use["nll"], "ECE": use["ece"]}.items()}
+    numbers = {name: metrics[SCORE] for name, metrics in stages.items() if metrics}
+    for table, metrics in ((DIVERSITY, stages["ensemble"] or {}), (OTHERS, use)):
+        numbers |= {metric.title: metrics[name] for name, metric in table.items() if name in metrics}
+    return {name: float(number) for name, number in numbers.items()}
 
 
 def _cost(summary: Mapping[str, Any], options: Mapping[str, Any], counting: Counting) -> Cost:

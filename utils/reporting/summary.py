@@ -12,6 +12,7 @@ from sparselearning.phases import Phase
 from sparselearning.superposition import Ticket
 from utils.files.whole import write_whole
 from utils.reporting.plots import draw_learning_curve, draw_sparsity
+from utils.reporting.tables import models_table
 from utils.run_folder.tickets import save_ticket, ticket_name
 from utils.training.build import EARLY
 from utils.training.plan import lr_scale, lr_warning
@@ -68,7 +69,7 @@ def layer_table(run: Run) -> str:
     return "\n".join(lines)
 
 
-def summarise_run(run: Run, ticket: Ticket) -> dict[str, Any]:
+def summarize_run(run: Run, ticket: Ticket) -> dict[str, Any]:
     """The content of summary.json, counted from the ticket itself; an ensemble takes as many passes as it has tickets.
     """
     masks = run.masks
@@ -128,7 +129,7 @@ def finish(run: Run, folder: Path, ticket: Ticket) -> str:
     """Save the ticket to use, the pictures and the summary; returns the closing table."""
     if not run.accelerator.is_main_process:
         return ""
-    summary = summarise_run(run, ticket)
+    summary = summarize_run(run, ticket)
     save_ticket(folder / "ticket.safetensors", ticket, header(run))
     draw_learning_curve(folder / "learning_curve.png", run.history, run.plan, run.results)
     if run.masks:
@@ -146,16 +147,14 @@ def closing_table(summary: Mapping[str, Any]) -> str:
     rows += [("superposed", test["superposed"])] if "superposed" in test else []
     rows += [("ensemble", test["ensemble"])] if "ensemble" in test else []
     rows += [("final", test["final"])] if not test["tickets"] else []
-    lines = [f"{'model':<20s} {'accuracy':>9s} {'NLL':>7s} {'ECE':>7s}"]
-    lines += [f"{name:<20s} {m['accuracy']:7.2f} % {m['nll']:7.3f} {m['ece']:7.3f}" for name, m in rows]
     flops = summary["flops"]
-    lines.append(
+    return (
+        f"{models_table('model', rows)}\n"
         f"{summary['nnz']:,} of {summary['maskable']:,} weights (density {summary['nnz'] / summary['maskable']:.4f}), "
         f"training {flops['train']:.3g} FLOPs ({flops['train_ratio']:.2f}x of as many dense epochs), "
         f"inference {flops['test_ratio']:.2f}x, "
         f"{summary['train_seconds'] / 60:.1f} min at {summary['images_per_second']:,.0f} images/s"
     )
-    return "\n".join(lines)
 
 
 def plan_table(plan: Sequence[Phase], steps_per_epoch: int, masking: Masking | None) -> str:

@@ -12,13 +12,15 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from utils.files.whole import write_whole
+from utils.training.metrics import METRICS
 
-COLUMNS = ("epoch", "step", "phase", "lr", "loss", "accuracy", "valid_accuracy", "density", "grown", "dropped",
-           "explored", "images_per_second")  # fmt: skip
+COLUMNS = ("epoch", "step", "phase", "lr", "loss", "accuracy", *(f"valid_{name}" for name in METRICS), "density",
+           "grown", "dropped", "explored", "images_per_second")  # fmt: skip
 TAGS = {
-    "loss": "train/loss", "accuracy": "train/accuracy", "valid_accuracy": "valid/accuracy", "lr": "opt/lr",
-    "density": "sparse/density", "grown": "sparse/connections_grown", "dropped": "sparse/connections_dropped",
-    "explored": "sparse/share_ever_explored", "images_per_second": "speed/images_per_second",
+    "loss": "train/loss", "accuracy": "train/accuracy", **{f"valid_{name}": f"valid/{name}" for name in METRICS},
+    "lr": "opt/lr", "density": "sparse/density", "grown": "sparse/connections_grown",
+    "dropped": "sparse/connections_dropped", "explored": "sparse/share_ever_explored",
+    "images_per_second": "speed/images_per_second",
 }  # fmt: skip
 
 
@@ -75,8 +77,8 @@ class Tracker:
             for key, value in metrics.items():
                 self.board.add_scalar(f"{name}/test_{key}", value, step)
             self.board.flush()
-        self.say(f"{name:>10s}: test accuracy {metrics['accuracy']:.2f} %, NLL {metrics['nll']:.3f}, "
-                 f"ECE {metrics['ece']:.3f}")  # fmt: skip
+        told = ", ".join(f"{row.title} {row.text(metrics[key])}" for key, row in METRICS.items())
+        self.say(f"{name:>10s}: test {told}")
 
     def say(self, line: str) -> None:
         if self.active:

@@ -11,26 +11,26 @@ from tqdm import tqdm
 
 from utils.data.protocol import Epoch, Images
 from utils.run_folder.tickets import load_ticket
-from utils.training.metrics import disagreement, ensemble, kl_divergence, per_sample, summarise
+from utils.training.metrics import DIVERSITY, METRICS, ensemble, per_sample, summarize, width
 
 BATCH = 500
 
 
 def evaluate(accelerator: Accelerator, model: nn.Module, images: Images) -> dict[str, float]:
-    """Accuracy (%), NLL and ECE of a model in evaluation mode; its training flag is put back."""
+    """The METRICS of a model in evaluation mode; its training flag is put back."""
 
     def measure(inputs: Tensor, labels: Tensor) -> Tensor:
         return per_sample(model(inputs).float(), labels)
 
     training = model.training
     model.eval()
-    rows = _by_image(accelerator, images, 3, measure)
+    rows = _by_image(accelerator, images, width(METRICS), measure)
     model.train(training)
-    return summarise(rows)
+    return summarize(rows)
 
 
 def evaluate_ensemble(accelerator: Accelerator, models: Sequence[nn.Module], images: Images) -> dict[str, float]:
-    """Accuracy (%), NLL and ECE of the mean of the models' softmax outputs, and how much they differ.
+    """The METRICS of the mean of the models' softmax outputs, and DIVERSITY, how much the models differ.
 
     The prediction and its diversity are those of FreeTickets (Liu et al. 2022), sections 3.2 and 5.1.
 
@@ -40,12 +40,11 @@ def evaluate_ensemble(accelerator: Accelerator, models: Sequence[nn.Module], ima
 
     def measure(inputs: Tensor, labels: Tensor) -> Tensor:
         log_probs = torch.stack([model(inputs).double().log_softmax(1) for model in models])
-        diversity = torch.tensor([disagreement(log_probs), kl_divergence(log_probs)], device=labels.device)
-        return torch.cat((per_sample(ensemble(log_probs), labels), diversity.expand(len(labels), 2)), dim=1)
+        rows = per_sample(ensemble(log_probs), labels), per_sample(log_probs, labels, DIVERSITY)
+        return torch.cat(rows, dim=1)
 
-    rows = _by_image(accelerator, images, 5, measure)
-    differ, kl = rows[:, 3:].mean(0).tolist()
-    return {**summarise(rows[:, :3]), "disagreement": differ, "kl": kl}
+    rows = _by_image(accelerator, images, width(METRICS) + width(DIVERSITY), measure)
+    return summarize(rows[:, : width(METRICS)]) | summarize(rows[:, width(METRICS) :], DIVERSITY)
 
 
 def evaluate_tickets(

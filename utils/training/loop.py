@@ -16,6 +16,7 @@ from utils.reporting.summary import save_early
 from utils.reporting.tracking import Tracker
 from utils.training.evaluation import evaluate
 from utils.training.interruption import Interruption
+from utils.training.metrics import METRICS
 from utils.training.run import Run
 
 SLOW = 0.1  # of an epoch spent waiting for data is worth a line in the log
@@ -139,6 +140,7 @@ def _finish_epoch(run: Run, phase: Phase, tracker: Tracker, totals: tuple[float,
     loss, correct, images = totals
     run.sums.zero_()
     masking, valid = run.masking, run.data.valid
+    held_out = evaluate(run.accelerator, run.model, valid) if valid else dict.fromkeys(METRICS)
     row = {
         "epoch": run.step // run.steps_per_epoch,
         "step": run.step,
@@ -146,7 +148,7 @@ def _finish_epoch(run: Run, phase: Phase, tracker: Tracker, totals: tuple[float,
         "lr": phase.lr(run.step - 1 - phase.start),
         "loss": loss / images,
         "accuracy": 100 * correct / images,
-        "valid_accuracy": evaluate(run.accelerator, run.model, valid)["accuracy"] if valid else None,
+        **{f"valid_{name}": value for name, value in held_out.items()},
         "density": masking.nnz / masking.num_weights if masking else 1.0,
         "grown": masking.grown if masking else None,
         "dropped": masking.dropped if masking else None,

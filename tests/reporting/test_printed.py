@@ -11,7 +11,7 @@ FLOPS = {"train": 2.5e15, "train_ratio": 0.25, "test_ratio": 0.125}
 
 
 def metrics(accuracy: float) -> dict[str, float]:
-    return {"accuracy": accuracy, "nll": accuracy / 100, "ece": accuracy / 1000}
+    return {"accuracy": accuracy, "nll": accuracy / 100, "ece": accuracy / 1000, "brier": accuracy / 500}
 
 
 def rows(table: str) -> dict[str, list[str]]:
@@ -21,7 +21,7 @@ def rows(table: str) -> dict[str, list[str]]:
 
 
 def printed(accuracy: float) -> list[str]:
-    return [f"{accuracy:.2f}", "%", f"{accuracy / 100:.3f}", f"{accuracy / 1000:.3f}"]
+    return [f"{accuracy:.2f}", "%", f"{accuracy / 100:.3f}", f"{accuracy / 1000:.3f}", f"{accuracy / 500:.3f}"]
 
 
 def test_every_model_stands_under_its_own_name() -> None:
@@ -34,6 +34,7 @@ def test_every_model_stands_under_its_own_name() -> None:
         "end of normal phase": printed(60), "ticket 1": printed(61), "ticket 2": printed(62),
         "superposed": printed(63), "ensemble": printed(64),
     }  # fmt: skip
+    assert table.split("\n")[0].split() == ["model", "accuracy", "↑", "NLL", "↓", "ECE", "↓", "Brier", "↓"]
     last = table.splitlines()[-1]
     for word in ("1,234 of 12,340 weights", "density 0.1000", "0.25x", "inference 0.12x", "1.5 min", "1,500 images/s"):
         assert word in last

@@ -1,0 +1,47 @@
+"""Tables as text: of models and their numbers for the screen, of anything as Markdown."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from utils.training.metrics import DIVERSITY, METRICS, SCORE, Metric
+
+ARROWS = {"higher": "↑", "lower": "↓"}  # which values are better
+
+
+def _columns(metrics: Mapping[str, Metric]) -> dict[str, tuple[str, Callable[[Any], str]]]:
+    return {name: (f"{metric.title} {ARROWS[metric.better]}", metric.text) for name, metric in metrics.items()}
+
+
+# of `models_table`: the title of a number's column, and the number as text
+COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {
+    **_columns(METRICS),
+    "nnz": ("nnz", "{:,d}".format),
+    "density": ("density", "{:.4f}".format),
+    **_columns(DIVERSITY),
+    "valid_accuracy": ("validation", METRICS[SCORE].text),
+    "soup_accuracy": ("with it", METRICS[SCORE].text),
+    "kept": ("kept", str),
+}
+
+
+def models_table(first: str, rows: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
+    """A line per model, its name and its numbers; a column for each of COLUMNS that any model has.
+
+    Args:
+        first: the title of the column of names.
+        rows: (name, {name of a number: number}), of numbers in COLUMNS and others, which are not shown.
+    """
+    shown = {key: column for key, column in COLUMNS.items() if any(key in numbers for _, numbers in rows)}
+    cells = [[first, *(title for title, _ in shown.values())]]
+    for name, numbers in rows:
+        cells.append([name, *(text(numbers[key]) if key in numbers else "" for key, (_, text) in shown.items())])
+    names, *widths = (max(map(len, column)) for column in zip(*cells, strict=True))
+    lines = [[f"{name:<{names}s}", *map(str.rjust, values, widths)] for name, *values in cells]
+    return "\n".join("  ".join(line).rstrip() for line in lines)
+
+
+def markdown(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of cells, the header first."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    ruled = [rows[0], ["-" * width for width in widths], *rows[1:]]
+    return "\n".join("| " + " | ".join(map(str.ljust, row, widths)) + " |" for row in ruled)
