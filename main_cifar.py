@@ -22,7 +22,7 @@ from torch import nn
 from models import build
 from sparselearning import take_ticket
 from utils.command_line.errors import one_line_errors
-from utils.command_line.options import CIFAR
+from utils.command_line.options import CifarOptions
 from utils.command_line.parser import parse
 from utils.data.cifar import load_cifar
 from utils.data.protocol import Splits
@@ -39,7 +39,7 @@ from utils.training.session import begin, open_folder
 
 
 def main() -> None:
-    args = parse(CIFAR, __doc__)
+    args = parse(CifarOptions, __doc__)
     accelerator = make_accelerator(args)
     folder = open_folder(args, accelerator)
     data = load_cifar(

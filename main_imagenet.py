@@ -18,7 +18,7 @@ from torch import nn
 from main_cifar import train_all
 from models.classifiers import build
 from utils.command_line.errors import one_line_errors
-from utils.command_line.options import IMAGENET
+from utils.command_line.options import ImageNetOptions
 from utils.command_line.parser import parse
 from utils.data.imagenet import load_photos
 from utils.data.stream import stream_photos
@@ -29,8 +29,7 @@ from utils.training.session import open_folder
 
 
 def main() -> None:
-    args = parse(IMAGENET, __doc__)
-    args.data = args.data or (Path(args.data_dir).resolve().name if args.data_dir else "ILSVRC/imagenet-1k")
+    args = parse(ImageNetOptions, __doc__)
     accelerator = make_accelerator(args)
     folder = None if args.eval_only else open_folder(args, accelerator)
     data = (stream_photos if args.streaming else load_photos)(args, accelerator.device)
@@ -40,6 +39,7 @@ def main() -> None:
 
     if folder is not None:
         return train_all(folder, accelerator, data, network)
+    assert args.ticket is not None
     model = network()
     model.load_state_dict(load_ticket(Path(args.ticket), model.state_dict()))
     metrics = evaluate(accelerator, model.to(accelerator.device).to(memory_format=torch.channels_last), data.test)

@@ -7,7 +7,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import pytest
 import yaml
 
-from utils.command_line.options import CIFAR
+from utils.command_line.options import CifarOptions
 from utils.command_line.parser import parse
 from utils.files.locks import release
 
@@ -18,7 +18,7 @@ def refused(capsys):
 
     def refuse(*argv: str) -> str:
         with pytest.raises(SystemExit) as stop:
-            parse(CIFAR, "", argv)
+            parse(CifarOptions, "", argv)
         out, err = capsys.readouterr()
         assert stop.value.code == 2 and out == ""
         assert err.endswith("\n") and err.count("\n") == 1 and "Traceback" not in err

@@ -6,7 +6,6 @@ Where connections are after pruning depends on the weights: there, the share of 
 import contextlib
 import io
 import json
-from argparse import Namespace
 from collections.abc import Callable
 from functools import cache
 from itertools import groupby
@@ -24,7 +23,7 @@ from sparselearning.flops import Counting
 from sparselearning.layers import maskable_weights
 from sparselearning.methods import METHODS
 from tests.test_launch import commands, trained
-from utils.command_line.parser import effective
+from utils.command_line.options import Options, effective
 from utils.report import main
 from utils.training.costs import COUNTINGS, Costs, together, trained_epochs
 from utils.training.plan import make_plan, one_training
@@ -64,7 +63,7 @@ def pruned_to(
     return mixed(*ends, (share - shares[0]) / (shares[1] - shares[0]))
 
 
-def counted(args: Namespace, rewound: dict[str, Any] | None) -> tuple[Costs, dict[str, float]]:
+def counted(args: Options, rewound: dict[str, Any] | None) -> tuple[Costs, dict[str, float]]:
     """The costs of one run of these options, and the densities that it ends with."""
     model = network(args.data, args.model, args.width)
     before = {c: trained_epochs(rewound, {}, c) for c in COUNTINGS} if rewound else None
@@ -96,7 +95,7 @@ def counted(args: Namespace, rewound: dict[str, Any] | None) -> tuple[Costs, dic
     return costs, {name: end[name] / weight.numel() for name, weight in weights.items()}
 
 
-def write_run(args: Namespace) -> None:
+def write_run(args: Options) -> None:
     """The folder of a run, as if it were finished."""
     folder, metrics = Path(args.output_dir), {"accuracy": 90.0, "nll": 0.3, "ece": 0.02}
     rewound = json.loads((Path(args.rewind) / "summary.json").read_text()) if args.rewind else None

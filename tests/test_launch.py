@@ -5,21 +5,20 @@ import re
 import shlex
 import subprocess
 import sys
-from argparse import Namespace
 from itertools import product
 from pathlib import Path
 
 import pytest
 
-from utils.command_line.options import CIFAR, IMAGENET
-from utils.command_line.parser import effective, parse
+from utils.command_line.options import CifarOptions, ImageNetOptions, Options, effective
+from utils.command_line.parser import parse
 from utils.training.plan import make_plan
 
 REPOSITORY = Path(__file__).parent.parent
 LAUNCH = REPOSITORY / "launch"
 TABLES = sorted(path.name for path in LAUNCH.glob("*.sh") if 'table.sh" ' in path.read_text())
 SCALES = [(), ("--epochs", "60"), ("--epochs", "20")]
-RECIPES = {"main_cifar.py": CIFAR, "main_imagenet.py": IMAGENET}
+RECIPES = {"main_cifar.py": CifarOptions, "main_imagenet.py": ImageNetOptions}
 
 
 def bash(*words: object) -> str:
@@ -34,7 +33,7 @@ def commands(script: str, *options: str) -> list[list[str]]:
     return [shlex.split(line) for line in bash(LAUNCH / script, "--dry-run", *options).splitlines()]
 
 
-def trained(lines: list[list[str]]) -> list[Namespace]:
+def trained(lines: list[list[str]]) -> list[Options]:
     """The options of every run, parsed as its script does."""
     return [parse(RECIPES[line[1]], "", line[2:]) for line in lines if line[1] in RECIPES]
 

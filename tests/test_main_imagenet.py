@@ -6,7 +6,6 @@ import json
 import re
 import signal
 import sys
-from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -28,7 +27,7 @@ from sparselearning.errors import UsageError
 from sparselearning.phases import Exploration
 from tests.tiny import Tiny, differences, outcome, signal_at
 from utils.command_line.errors import one_line_errors
-from utils.command_line.options import CIFAR, IMAGENET
+from utils.command_line.options import CifarOptions, ImageNetOptions
 from utils.command_line.parser import parse
 from utils.training.build import count_steps, make_masking, make_optimizer
 from utils.training.loop import _parts
@@ -40,8 +39,8 @@ SUP = ("--sparse", "--method", "granet", "--density", "0.1", "--sup-tickets")
 PER_EPOCH = 20
 
 
-def recipe(*options: str) -> Namespace:
-    return parse(IMAGENET, "", options)
+def recipe(*options: str) -> ImageNetOptions:
+    return parse(ImageNetOptions, "", options)
 
 
 # ---- the recipe ----------------------------------------------------------------------------------------------------
@@ -105,7 +104,7 @@ def test_norms_are_exempt_from_weight_decay() -> None:
     assert {name: decay[id(p)] for name, p in model.named_parameters()} == {
         f"{i}.{kind}": value for i, value in expected.items() for kind in ("weight", "bias")
     }
-    (group,) = make_optimizer(parse(CIFAR, "", ()), model, CPU).param_groups
+    (group,) = make_optimizer(parse(CifarOptions, "", ()), model, CPU).param_groups
     assert group["weight_decay"] == 5e-4
 
 

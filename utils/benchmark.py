@@ -28,7 +28,7 @@ from models import MODELS, build
 from sparselearning import METHODS, Masking, Superposition, take_ticket
 from utils.benchmarks.loader import loader
 from utils.command_line.errors import one_line_errors
-from utils.command_line.options import CIFAR
+from utils.command_line.options import CifarOptions
 from utils.command_line.parser import Help, Parser
 from utils.command_line.paths import check_report, file_path, place
 from utils.data.cifar import PAD, ImageSet
@@ -52,8 +52,8 @@ class Network:
         self.batches, self.device, self.bf16 = batches, args.device, args.mixed_precision == "bf16"
         torch.manual_seed(0)  # the same weights in both networks
         self.model = build(args.model, CLASSES).to(args.device).to(memory_format=torch.channels_last)
-        sgd = {"fused": args.device.type == "cuda", "weight_decay": CIFAR["weight_decay"]}
-        self.optimizer = torch.optim.SGD(self.model.parameters(), CIFAR["lr_high"], CIFAR["momentum"], **sgd)
+        sgd = {"fused": args.device.type == "cuda", "weight_decay": CifarOptions.weight_decay}
+        self.optimizer = torch.optim.SGD(self.model.parameters(), CifarOptions.lr_high, CifarOptions.momentum, **sgd)
         if sparse:  # at ERK also for SNIP, which would want data and cost the same
             plan: dict[str, Any] = {"sparse_init": "erk", "update_frequency": 1000, "prune_end": 1000}
             self.masking = Masking(self.model, self.optimizer, args.method, args.density, **plan)

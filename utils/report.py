@@ -25,7 +25,7 @@ from scipy.stats import ks_2samp
 
 from sparselearning.errors import UsageError
 from utils.command_line.errors import one_line_errors
-from utils.command_line.options import NEEDS
+from utils.command_line.options import ROWS
 from utils.command_line.parser import Help, Parser
 from utils.command_line.paths import check_report, file_path
 from utils.files.whole import write_whole
@@ -78,7 +78,8 @@ def significance(groups: Sequence[Group]) -> list[list[str]]:
 
     def shared(group: Group) -> dict[str, Any]:
         """The options that a run with Sup-tickets has in common with the one without."""
-        return {name: v for name, v in group.about.items() if "sup_tickets" not in (name, *NEEDS.get(name, ()))}
+        own = {"sup_tickets", *(name for name, row in ROWS.items() if "sup_tickets" in row.needs)}
+        return {name: value for name, value in group.about.items() if name not in own}
 
     odd = odd_settings(groups)
     tested = ["seeds", "without", "with", "p-value", "significant"]

@@ -25,7 +25,7 @@ from tqdm import tqdm
 from sparselearning import Superposition, UsageError, take_ticket
 from sparselearning.superposition import AVERAGES, PRUNINGS, Ticket
 from utils.command_line.errors import one_line_errors
-from utils.command_line.options import CIFAR
+from utils.command_line.options import CifarOptions
 from utils.command_line.paths import check_owner, check_report, file_path
 from utils.data.cifar import load_cifar
 from utils.data.protocol import Images
@@ -76,7 +76,7 @@ class Bench:
         """The ticket with the batch-norm statistics of one pass over the training images."""
         self.model.load_state_dict(ticket)
         accelerator = Accelerator(mixed_precision="no", cpu=device().type == "cpu")
-        recompute_batch_norm(accelerator, self.model, self.order, CIFAR["batch_size"])
+        recompute_batch_norm(accelerator, self.model, self.order, CifarOptions.batch_size)
         return {name: tensor.cpu() for name, tensor in take_ticket(self.model.state_dict(), {}).items()}
 
 
@@ -214,8 +214,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     add("--overwrite", action="store_true", help="replace the file that --output names")
     args = parser.parse_args(argv)
     check(args)
-    args.cima_beta = CIFAR["cima_beta"] if args.cima_beta is None else args.cima_beta
-    args.prune_average = args.prune_average or ("last" if args.greedy else CIFAR["prune_average"])
+    args.cima_beta = CifarOptions.cima_beta if args.cima_beta is None else args.cima_beta
+    args.prune_average = args.prune_average or ("last" if args.greedy else CifarOptions.prune_average)
     summary = superpose(args)
     report(summary)
     write_numbers(args.json, summary)

@@ -7,7 +7,7 @@ import pytest
 from sparselearning.errors import UsageError
 from sparselearning.phases import normal_phase, sup_tickets
 from tests.tiny import SPARSE, load_images, main
-from utils.command_line.options import CIFAR, IMAGENET
+from utils.command_line.options import CifarOptions, ImageNetOptions
 from utils.command_line.parser import parse
 from utils.data.cifar import Splits
 from utils.reporting.summary import plan_table
@@ -27,12 +27,12 @@ def test_what_nothing_can_be_made_of_that_size_of_is_refused(words, refused):
 
 def test_images_are_of_a_size(capsys):
     with pytest.raises(SystemExit) as stop:
-        parse(IMAGENET, "", ["--image-size", str(HUGE)])
+        parse(ImageNetOptions, "", ["--image-size", str(HUGE)])
     assert stop.value.code == 2 and "--image-size 1000000000 is not 2,048 or less" in capsys.readouterr().err
 
 
 def test_every_run_of_an_ensemble_has_a_seed(refused):
-    assert vars(parse(CIFAR, "", ["--seed", str(2**63 - 1)]))["seed"] == 2**63 - 1
+    assert vars(parse(CifarOptions, "", ["--seed", str(2**63 - 1)]))["seed"] == 2**63 - 1
     assert "--seed" in refused("--seed", str(2**62), "--ensemble", "3")
 
 

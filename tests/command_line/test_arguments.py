@@ -1,13 +1,12 @@
 """The command line: what is there, what it defaults to, where a config file stands, and what is refused in one line."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.training.test_regimes import ON_IMAGENET, PLANS
-from utils.command_line.options import CIFAR, GROUPS, IMAGENET, PHOTOS, SMALL
-from utils.command_line.parser import build_parser, effective, parse
+from utils.command_line.options import NAMES, CifarOptions, ImageNetOptions, Options, defaults, effective
+from utils.command_line.parser import build_parser, parse
 from utils.training.plan import make_plan
 
 INTERFACE = """
@@ -34,7 +33,7 @@ SUP = ["--sparse", "--sup-tickets"]
 
 
 def parsed(*argv: str) -> dict[str, object]:
-    return vars(parse(CIFAR, "", argv))
+    return vars(parse(CifarOptions, "", argv))
 
 
 # ---- what is there -------------------------------------------------------------------------------------------------
@@ -52,12 +51,13 @@ def test_defaults_are_the_papers_recipe():
 
 
 def test_every_option_of_the_interface_exists():
-    assert set(INTERFACE.split()) <= {name.replace("_", "-") for _, _, options in GROUPS for name in options}
+    assert set(INTERFACE.split()) <= {name.replace("_", "-") for name in NAMES}
 
 
-def test_every_option_has_a_default():
-    for group, recipe in ((SMALL, CIFAR), (PHOTOS, IMAGENET)):
-        assert {name for _, _, options in (*GROUPS, group) for name in options} == set(recipe)
+@pytest.mark.parametrize("kind", [CifarOptions, ImageNetOptions])
+def test_what_is_made_without_a_command_line_is_what_is_parsed_without_an_option(kind):
+    assert kind() == parse(kind, "", ())
+    assert {*defaults(kind)} == {*vars(kind())}
 
 
 @pytest.mark.parametrize("name", CHOICES)
@@ -69,13 +69,14 @@ def test_choices_of_the_interface(name, refused):
 
 def test_help_shows_groups_and_defaults(capsys):
     with pytest.raises(SystemExit) as stop:
-        parse(CIFAR, "What it does.", ["--help"])
+        parse(CifarOptions, "What it does.", ["--help"])
     text = capsys.readouterr().out
     assert stop.value.code == 0 and "What it does." in text
-    positions = [text.index(f"\n{title}:") for title, _, _ in GROUPS]
+    titles = ("data", "images", "model and optimizer", "sparse training", "Sup-tickets", "ensembles", "run")
+    positions = [text.index(f"\n{title}:\n  ") for title in titles]  # each with its introduction
     assert positions == sorted(positions)
-    for action in build_parser(CIFAR, "")._actions:
-        default = CIFAR.get(action.dest)
+    for action in build_parser(CifarOptions, "")._actions:
+        default = defaults(CifarOptions).get(action.dest)
         if default not in (None, False, ()):
             shown = " ".join(map(str, default)) if isinstance(default, tuple) else default
             assert action.help.endswith(f"({shown})")
@@ -226,46 +227,44 @@ def test_what_makes_no_regime_is_refused(words: str, says: str, refused) -> None
 @pytest.mark.parametrize(
     ("recipe", "words", "lengths"),
     [  # epochs, exploration, refinement, tickets
-        (CIFAR, "", (450, 150, 100, 3)),
-        (CIFAR, "--num-tickets 7", (850, 150, 100, 7)),
-        (CIFAR, "--epochs 80", (80, 29, 17, 3)),
-        (CIFAR, "--epochs 5", (5, 2, 1, 3)),
-        (CIFAR, "--num-tickets 7 --epochs 9", (9, 2, 1, 7)),
-        (CIFAR, "--refine-epochs 20", (210, 150, 20, 3)),
-        (CIFAR, "--exploration-epochs 10 --refine-epochs 2 --num-tickets 2", (14, 10, 2, 2)),
-        (CIFAR, "--exploration-epochs 10 --refine-epochs 2 --num-tickets 2 --epochs 14", (14, 10, 2, 2)),
-        (IMAGENET, "--num-tickets 2", (170, 30, 70, 2)),
-        (IMAGENET, "--num-tickets 4 --epochs 310", (310, 30, 70, 4)),
-        (IMAGENET, "--epochs 17 --num-tickets 2", (17, 3, 7, 2)),
+        (CifarOptions, "", (450, 150, 100, 3)),
+        (CifarOptions, "--num-tickets 7", (850, 150, 100, 7)),
+        (CifarOptions, "--epochs 80", (80, 29, 17, 3)),
+        (CifarOptions, "--epochs 5", (5, 2, 1, 3)),
+        (CifarOptions, "--num-tickets 7 --epochs 9", (9, 2, 1, 7)),
+        (CifarOptions, "--refine-epochs 20", (210, 150, 20, 3)),
+        (CifarOptions, "--exploration-epochs 10 --refine-epochs 2 --num-tickets 2", (14, 10, 2, 2)),
+        (CifarOptions, "--exploration-epochs 10 --refine-epochs 2 --num-tickets 2 --epochs 14", (14, 10, 2, 2)),
+        (ImageNetOptions, "--num-tickets 2", (170, 30, 70, 2)),
+        (ImageNetOptions, "--num-tickets 4 --epochs 310", (310, 30, 70, 4)),
+        (ImageNetOptions, "--epochs 17 --num-tickets 2", (17, 3, 7, 2)),
     ],
 )
 def test_the_epochs_of_edst_are_divided_as_in_the_paper(
-    recipe: dict[str, Any], words: str, lengths: tuple[int, int, int, int]
+    recipe: type[Options], words: str, lengths: tuple[int, int, int, int]
 ) -> None:
     args = parse(recipe, "", ["--sparse", "--edst", *words.split()])
     assert (args.epochs, args.exploration_epochs, args.refine_epochs, args.num_tickets) == lengths
 
 
-@pytest.mark.parametrize(("recipe", "own"), [(CIFAR, SMALL), (IMAGENET, PHOTOS)], ids=["cifar", "imagenet"])
-def test_help_mentions_every_option(recipe, own, capsys) -> None:
+@pytest.mark.parametrize("kind", [CifarOptions, ImageNetOptions])
+def test_help_mentions_every_option_once(kind, capsys) -> None:
     with pytest.raises(SystemExit):
-        parse(recipe, "", ["--help"])
-    text = capsys.readouterr().out
-    missing = [name for _, _, options in (*GROUPS, own) for name in options
-               if f"--{name.replace('_', '-')}" not in text.split()]  # fmt: skip
-    assert missing == []
+        parse(kind, "", ["--help"])
+    starts = [line.split()[0] for line in capsys.readouterr().out.splitlines() if line.startswith("  --")]
+    assert sorted(starts) == sorted(f"--{name.replace('_', '-')}" for name in defaults(kind))
 
 
-REGIMES = {name: (CIFAR, words) for name, (words, _) in PLANS.items()}
-REGIMES |= {name: (IMAGENET, words) for name, (words, *_) in ON_IMAGENET.items()}
+REGIMES = {name: (CifarOptions, words) for name, (words, _) in PLANS.items()}
+REGIMES |= {name: (ImageNetOptions, words) for name, (words, *_) in ON_IMAGENET.items()}
 REGIMES |= {
-    "SWA baseline 1": (CIFAR, f"{' '.join(SUP)} --method pf --growth none --cycle-lr swa"),
-    "SWA baseline 2": (CIFAR, f"{' '.join(SUP)} --method static --growth none --cycle-lr swa"),
-    "prediction ensemble": (CIFAR, f"{' '.join(SUP)} --save-tickets"),
-    "distillation": (CIFAR, "--sparse --method set --distill 1.safetensors 2.safetensors --temperature 4"),
-    "small dense": (CIFAR, "--width 0.34"),
-    "fine-tuning": (CIFAR, "--sparse --method pf --fine-tune-epochs 20 --fine-tune-lr 0.01"),
-    "EDST of PF": (CIFAR, "--sparse --method pf --edst"),
+    "SWA baseline 1": (CifarOptions, f"{' '.join(SUP)} --method pf --growth none --cycle-lr swa"),
+    "SWA baseline 2": (CifarOptions, f"{' '.join(SUP)} --method static --growth none --cycle-lr swa"),
+    "prediction ensemble": (CifarOptions, f"{' '.join(SUP)} --save-tickets"),
+    "distillation": (CifarOptions, "--sparse --method set --distill 1.safetensors 2.safetensors --temperature 4"),
+    "small dense": (CifarOptions, "--width 0.34"),
+    "fine-tuning": (CifarOptions, "--sparse --method pf --fine-tune-epochs 20 --fine-tune-lr 0.01"),
+    "EDST of PF": (CifarOptions, "--sparse --method pf --edst"),
 }
 
 

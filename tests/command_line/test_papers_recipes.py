@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from utils.command_line.options import CIFAR, IMAGENET
+from utils.command_line.options import CifarOptions, ImageNetOptions
 from utils.command_line.parser import parse
 from utils.training.plan import make_plan
 
@@ -18,13 +18,13 @@ BOTH: dict[str, Any] = {
     "fine_tune_epochs": None, "fine_tune_lr": 0.001, "num_tickets": None,
 }  # fmt: skip
 PAPERS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-    "CIFAR": (CIFAR, {
+    "CIFAR": (CifarOptions, {
         "data": "cifar10", "model": "vgg16", "epochs": 250, "lr_drops": (0.5, 0.75), "lr_parts": "normal",
         "warmup": 0.0, "weight_decay": 5e-4, "norm_weight_decay": None, "label_smoothing": 0.0, "update_limit": 1000,
         "prune_rate_decay": "constant", "prune_end": 110 / 250, "cycle_epochs": 8, "ticket_fraction": None,
         "lr_low": 0.001, "lr_high": 0.005, "exploration_epochs": 150, "refine_epochs": 100,
     }),
-    "ImageNet": (IMAGENET, {
+    "ImageNet": (ImageNetOptions, {
         "model": "resnet50", "epochs": 100, "lr_drops": (0.3, 0.6, 0.85), "lr_parts": "run", "warmup": 0.05,
         "weight_decay": 1e-4, "norm_weight_decay": 0.0, "label_smoothing": 0.1, "update_limit": 4000,
         "prune_rate_decay": "cosine", "prune_end": 30 / 100, "cycle_epochs": 2, "ticket_fraction": 0.08,
@@ -49,7 +49,7 @@ def test_the_defaults_are_the_papers_recipe(name: str) -> None:
     ],
 )
 def test_other_phases_change_what_their_papers_change(words: str, changes: dict[str, Any]) -> None:
-    args, plain = vars(parse(CIFAR, "", words.split())), vars(parse(CIFAR, "", ()))
+    args, plain = vars(parse(CifarOptions, "", words.split())), vars(parse(CifarOptions, "", ()))
     switches = {word.strip("-"): True for word in words.split()}
     changed = {name: value for name, value in args.items() if value != plain[name]}
     assert changed == switches | changes | {"save_tickets": True}
@@ -62,7 +62,8 @@ REGIMES = ("", "--sparse --sup-tickets", "--sparse --edst", "--snapshot", "--fge
 @pytest.mark.parametrize("words", REGIMES)
 def test_scale_lr_scales_every_rate_of_every_regime(words: str) -> None:
     """Batches of 512 images instead of the recipe's 128: four times as large, in all phases."""
-    plain, scaled = (make_plan(parse(CIFAR, "", [*words.split(), *more]), 10, 512) for more in ((), ("--scale-lr",)))
+    lines = (words.split(), [*words.split(), "--scale-lr"])
+    plain, scaled = (make_plan(parse(CifarOptions, "", line), 10, 512) for line in lines)
     for phase, larger in zip(plain, scaled, strict=True):
         steps = range(phase.end - phase.start)
         assert [larger.lr(step) for step in steps] == pytest.approx([4 * phase.lr(step) for step in steps])
@@ -73,6 +74,7 @@ def test_scale_lr_scales_every_rate_of_every_regime(words: str) -> None:
     [("--epochs 500", (250, 250)), ("--epochs 7", (4, 3)), ("--epochs 7 --fine-tune-epochs 2", (5, 2))],
 )
 def test_fine_tuning_is_as_long_as_asked_for_or_half_of_the_run(words: str, epochs: tuple[int, int]) -> None:
-    before, after = make_plan(parse(CIFAR, "", f"--sparse --method pf --fine-tune-lr 0.003 {words}".split()), 10, 128)
+    options = parse(CifarOptions, "", f"--sparse --method pf --fine-tune-lr 0.003 {words}".split())
+    before, after = make_plan(options, 10, 128)
     assert ((before.end - before.start) // 10, (after.end - after.start) // 10) == epochs
     assert {after.lr(step) for step in range(after.end - after.start)} == {0.003}

@@ -1,6 +1,5 @@
 """A stream is read about once, every image of it exactly once, whatever the shards, processes and workers."""
 
-import argparse
 import collections
 import itertools
 import json
@@ -28,7 +27,7 @@ from sparselearning.errors import UsageError
 from tests.data.test_photos import CLASSES, CPU, encoded, equal, load, whole
 from tests.test_main_imagenet import SUP, main
 from tests.tiny import differences, launch, outcome
-from utils.command_line.options import IMAGENET
+from utils.command_line.options import ImageNetOptions
 from utils.data.cifar import Splits
 from utils.data.imagenet import MEAN, STD
 from utils.data.stream import Stream, local_permutation, stream_photos
@@ -73,9 +72,9 @@ def narrow() -> Iterator[None]:
 
 
 def stream(folder: Path | None, world: int = 1, **options: Any) -> Splits:
-    recipe = {**IMAGENET, "data": "any", "data_dir": folder and str(folder), "image_size": 8, "workers": 0}
+    recipe = {"data": "any", "data_dir": folder and str(folder), "image_size": 8, "workers": 0, "batch_size": 3}
     with mock.patch.dict(os.environ, WORLD_SIZE=str(world)):
-        return stream_photos(argparse.Namespace(**{**recipe, "batch_size": 3, **options}), CPU)
+        return stream_photos(ImageNetOptions(**{**recipe, **options}), CPU)
 
 
 def numbers(images: Tensor) -> list[int]:

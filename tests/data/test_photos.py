@@ -1,6 +1,5 @@
 """A batch of photographs depends on nothing but (seed, epoch, position); whatever is wrong with one is named."""
 
-import argparse
 import io
 import itertools
 import os
@@ -24,7 +23,7 @@ from torch import Tensor
 import utils.data.decoding as images
 import utils.data.sources as sources
 from sparselearning.errors import UsageError
-from utils.command_line.options import IMAGENET
+from utils.command_line.options import ImageNetOptions
 from utils.data.cifar import Splits
 from utils.data.decoding import resize
 from utils.data.imagenet import MEAN, STD, PhotoSet, augment, centre, dice, load_photos, random_box
@@ -93,8 +92,8 @@ def quiet_cache(tmp_path: Path) -> Iterator[None]:
 
 
 def load(folder: Path | str | None, **options: Any) -> Splits:
-    recipe = {**IMAGENET, "data": "any", "data_dir": folder and str(folder), "image_size": 16, "workers": 0}
-    return load_photos(argparse.Namespace(**{**recipe, **options}), CPU)
+    recipe = {"data": "any", "data_dir": folder and str(folder), "image_size": 16, "workers": 0}
+    return load_photos(ImageNetOptions(**{**recipe, **options}), CPU)
 
 
 def whole(batches: Iterator[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:

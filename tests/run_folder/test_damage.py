@@ -19,7 +19,7 @@ from torch import Tensor
 from models import MODELS
 from sparselearning.errors import UsageError
 from tests.tiny import SPARSE, SUP_TICKETS, load_images, main, tiny_world
-from utils.command_line.options import CIFAR
+from utils.command_line.options import CifarOptions
 from utils.command_line.parser import parse
 from utils.files.whole import file_digest
 from utils.run_folder.tickets import load_ticket, save_ticket
@@ -77,7 +77,7 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def run(folder: Path, elsewhere: Path) -> Iterator[Run]:
     with tiny_world("--output-dir", str(folder), *OPTIONS, "--resume", "auto"):
-        args = parse(CIFAR, "")
+        args = parse(CifarOptions, "")
         yield Run(args, make_accelerator(args), MODELS["tiny"](10), load_images("tiny", None, "cpu"))
 
 
@@ -90,8 +90,7 @@ def checkpoint(folder: Path, tmp_path: Path) -> Path:
 
 
 def resume(run: Run, path: Path) -> str:
-    run.args.resume = str(path)
-    return run.resume(path)
+    return run.resume(path, str(path))
 
 
 def signed(path: Path) -> None:

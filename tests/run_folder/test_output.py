@@ -1,24 +1,24 @@
 """Who may write into a run folder, what --overwrite takes away, and what is recorded before the first step."""
 
-import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from sparselearning.errors import UsageError
-from utils.command_line.options import CIFAR
-from utils.command_line.parser import effective, parse
+from utils.command_line.options import CifarOptions, effective
+from utils.command_line.parser import parse
 from utils.command_line.paths import FILES, FOLDERS
 from utils.run_folder.folder import RunFolder, default_name
 
 OWN = (*FILES, *FOLDERS)
-RUN = yaml.safe_dump(effective(argparse.Namespace(**CIFAR)))  # what says that a folder is that of a run
+RUN = yaml.safe_dump(effective(CifarOptions()))  # what says that a folder is that of a run
 
 
-def options(**given: object) -> argparse.Namespace:
-    return argparse.Namespace(**{**CIFAR, **given})
+def options(**given: Any) -> CifarOptions:
+    return CifarOptions(**given)
 
 
 def fill(path: Path, names: tuple[str, ...]) -> None:
@@ -100,11 +100,11 @@ def test_a_finished_run_is_done_only_if_it_is_the_one_asked_for(folder):
 
 def test_what_is_recorded_makes_the_same_run_as_a_config(folder):
     words = ["--sparse", "--density", "0.1", "--exempt", "classifier.*"]
-    RunFolder(parse(CIFAR, "", ["--output-dir", str(folder), *words])).claim()
+    RunFolder(parse(CifarOptions, "", ["--output-dir", str(folder), *words])).claim()
     recorded = yaml.safe_load((folder / "args.yaml").read_text())
     assert recorded["density"] == 0.1 and recorded["exempt"] == ["classifier.*"]
     assert not {"cycle_epochs", "init_density", "cima_beta", "data_dir", "resume"} & set(recorded)  # they did nothing
-    again = parse(CIFAR, "", ["--config", str(folder / "args.yaml")])
+    again = parse(CifarOptions, "", ["--config", str(folder / "args.yaml")])
     assert effective(again) == recorded
 
 

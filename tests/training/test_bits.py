@@ -17,7 +17,7 @@ import main_cifar
 from sparselearning.errors import UsageError
 from tests.tiny import SPARSE, SUP_TICKETS, differences, last_state, launch, main, outcome
 from utils.command_line.errors import one_line_errors
-from utils.command_line.options import CIFAR
+from utils.command_line.options import CifarOptions
 from utils.command_line.parser import parse
 from utils.files.whole import file_digest
 from utils.run_folder.checkpoints import load_checkpoint, save_checkpoint
@@ -44,7 +44,7 @@ def test_deterministic_chooses_the_kernels_of_a_gpu(options, kernels, monkeypatc
         distributed_type=DistributedType.NO, mixed_precision="no", device=torch.device("cuda"), num_processes=1
     )
     with mock.patch("utils.training.build.Accelerator", return_value=gpu):
-        make_accelerator(parse(CIFAR, "", options))
+        make_accelerator(parse(CifarOptions, "", options))
     on = bool(options)
     assert torch.are_deterministic_algorithms_enabled() == torch.backends.cudnn.deterministic == on
     assert torch.backends.cudnn.benchmark != on

@@ -1,6 +1,5 @@
 """Skipped steps, clipping, parts of batches, half precision, compiling and divergence, as training meets them."""
 
-import argparse
 import contextlib
 import json
 from collections.abc import Callable, Iterator
@@ -17,6 +16,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 import utils.training.loop
 from sparselearning import Masking, UsageError
 from tests.tiny import NETWORKS, SPARSE, SUP_TICKETS, Tiny, differences, last_state, main, outcome
+from utils.command_line.options import Options
 from utils.training.build import make_accelerator
 from utils.training.run import Run
 
@@ -95,7 +95,7 @@ def scaler_and_infinities(*attempts: int) -> Iterator[None]:
     """A gradient scaler in main_cifar.py, and an infinity in the gradients of these attempts at a step, from 1."""
     original, made = utils.training.loop._backward, 0
 
-    def make(args: argparse.Namespace) -> Accelerator:
+    def make(args: Options) -> Accelerator:
         accelerator = make_accelerator(args)
         accelerator.scaler = scaler = torch.amp.GradScaler("cpu")
         accelerator.unscale_gradients = lambda optimizer: scaler.unscale_(optimizer.optimizer)

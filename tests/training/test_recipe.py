@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from tests.tiny import launch, main
-from utils.command_line.options import CIFAR, IMAGENET
+from utils.command_line.options import CifarOptions, ImageNetOptions
 from utils.command_line.parser import parse
 from utils.training.plan import lr_warning, make_plan
 
@@ -32,13 +32,13 @@ REPOSITORY = Path(__file__).parents[2]
     ],
 )
 def test_warm_up_is_a_part_of_the_run_to_whole_steps(words: str, per_epoch: int, warm: int) -> None:
-    first = make_plan(parse(IMAGENET, "", words.split()), per_epoch, 128)[0]
+    first = make_plan(parse(ImageNetOptions, "", words.split()), per_epoch, 128)[0]
     rates = [first.lr(step) for step in range(warm + 2)]
     np.testing.assert_allclose(rates, [*(0.1 * np.arange(1, warm + 1) / max(warm, 1)), 0.1, 0.1])
 
 
 def test_the_rate_still_falls_at_whole_epochs_in_a_run_of_five() -> None:
-    (normal,) = make_plan(parse(IMAGENET, "", ["--epochs", "5"]), 20, 128)
+    (normal,) = make_plan(parse(ImageNetOptions, "", ["--epochs", "5"]), 20, 128)
     rates = np.array([normal.lr(step) for step in range(100)])
     assert (5 + np.flatnonzero(np.diff(rates[4:]) < 0)).tolist() == [20, 60, 80]
 
@@ -83,7 +83,7 @@ def test_the_plan_tells_the_images_of_a_step_and_its_learning_rate(
 def test_many_processes_leave_the_recipe_with_a_warning(script: str) -> None:
     """The shipped launcher configurations, with the default --batch-size and with the one that the warning names."""
     processes = yaml.safe_load((REPOSITORY / f"launch/configs/{script}.yaml").read_text())["num_processes"]
-    args = parse(CIFAR, "", [])
+    args = parse(CifarOptions, "", [])
     warning = lr_warning(args, args.batch_size * processes, processes)
     assert warning and f"not {128 * processes:,}: use --batch-size {128 // processes}, --scale-lr" in warning
     assert lr_warning(args, 128 // processes * processes, processes) is None

@@ -21,7 +21,7 @@ from models import build
 from sparselearning import Masking
 from sparselearning.distributions import erk
 from sparselearning.layers import maskable_weights
-from utils.command_line.options import CIFAR, IMAGENET
+from utils.command_line.options import CifarOptions, ImageNetOptions
 from utils.command_line.parser import parse
 from utils.training.build import make_masking
 from utils.training.costs import Costs
@@ -200,18 +200,18 @@ def check_plan(recipe: Mapping[str, Any], words: str, epoch: int, rows: list[Row
 
 @pytest.mark.parametrize("name", PLANS)
 def test_the_phases_of_a_regime_on_cifar(name: str) -> None:
-    check_plan(CIFAR, PLANS[name][0], EPOCH, PLANS[name][1], every=1)
+    check_plan(CifarOptions, PLANS[name][0], EPOCH, PLANS[name][1], every=1)
 
 
 @pytest.mark.parametrize("name", ON_IMAGENET)
 def test_the_phases_of_a_regime_on_imagenet(name: str) -> None:
     words, epoch, rows = ON_IMAGENET[name]
-    check_plan(IMAGENET, words, epoch, rows, every=37)
+    check_plan(ImageNetOptions, words, epoch, rows, every=37)
 
 
 def test_a_ticket_is_taken_at_the_lowest_learning_rate_of_its_cycle() -> None:
     for words in (SUP, f"{SUP} --cycle-lr fge", f"{SUP} --cycle-lr swa", "--fge", "--snapshot"):
-        for phase in make_plan(parse(CIFAR, "", words.split()), EPOCH, 128):
+        for phase in make_plan(parse(CifarOptions, "", words.split()), EPOCH, 128):
             if phase.ticket:
                 rates = [phase.lr(step) for step in range(phase.end - phase.start)]
                 assert rates[-1] == min(rates)
@@ -222,7 +222,7 @@ def test_a_ticket_is_taken_at_the_lowest_learning_rate_of_its_cycle() -> None:
 Move = tuple[int, float, str | None, str]  # in which step, at which rate, by which growth, which go
 
 
-def moves(words: str, recipe: Mapping[str, Any] = CIFAR, epoch: int = 10) -> tuple[list[Move], list[int]]:
+def moves(words: str, recipe: Mapping[str, Any] = CifarOptions, epoch: int = 10) -> tuple[list[Move], list[int]]:
     """The topology updates of a run of so many steps per epoch, and the connections after every step."""
     torch.manual_seed(0)
     args = parse(recipe, "", words.split())
@@ -274,7 +274,7 @@ def test_edst_moves_within_its_phases_and_explores_between_them() -> None:
 
 
 def test_edst_on_imagenet_starts_the_cosine_of_p_again_in_each_phase() -> None:
-    seen, _ = moves("--sparse --density 0.2 --edst --num-tickets 2 --update-frequency 40", IMAGENET)
+    seen, _ = moves("--sparse --density 0.2 --edst --num-tickets 2 --update-frequency 40", ImageNetOptions)
     expected = []
     for start, end in ((0, 300), (300, 1000), (1000, 1700)):
         expected += [(1001, 0.8)] if start == 1000 else []
@@ -325,7 +325,9 @@ def test_a_network_of_a_dst_ensemble_moves_in_all_of_its_training() -> None:
     assert seen == every(100, 0, 2500)
 
 
-@pytest.mark.parametrize(("recipe", "epoch", "interval"), [(CIFAR, EPOCH, 1000), (IMAGENET, PHOTOS, 4000)])
+@pytest.mark.parametrize(
+    ("recipe", "epoch", "interval"), [(CifarOptions, EPOCH, 1000), (ImageNetOptions, PHOTOS, 4000)]
+)
 @pytest.mark.parametrize("words", ["--sparse", "--sparse --edst", SUP])
 def test_the_interval_between_updates_is_that_of_appendix_c(
     recipe: Mapping[str, Any], epoch: int, interval: int, words: str
@@ -359,7 +361,7 @@ def test_costs_are_those_of_freetickets_tables_1_and_6(
     words: str, density: float, training: float, inference: float
 ) -> None:
     """Wide ResNet28-10 on CIFAR-100 with ERK, of a dense training of 250 epochs."""
-    args = parse(CIFAR, "", f"{words} --density {density}".split())
+    args = parse(CifarOptions, "", f"{words} --density {density}".split())
     with torch.device("meta"):
         model = build("wrn28-10", 100)
     weights = maskable_weights(model)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from sparselearning import Masking
-from utils.command_line.options import CIFAR
+from utils.command_line.options import CifarOptions
 from utils.command_line.parser import parse
 from utils.data.cifar import load_cifar
 from utils.training.build import make_masking, snip_batches
@@ -18,7 +18,8 @@ EPOCH = 10  # steps
 
 def masking_of(words: str, epoch: int = EPOCH) -> Masking:
     torch.manual_seed(0)
-    args, model = parse(CIFAR, "", ["--sparse", *words.split()]), nn.Sequential(nn.Linear(20, 20), nn.Linear(20, 20))
+    args = parse(CifarOptions, "", ["--sparse", *words.split()])
+    model = nn.Sequential(nn.Linear(20, 20), nn.Linear(20, 20))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
     masking = make_masking(args, model, optimizer, make_plan(args, epoch, 128), epoch, [])
     assert masking is not None

@@ -168,4 +168,5 @@ def recorded(options: Mapping[str, Any]) -> Options:
     """The options of a run from what it recorded; the others are as by default, and unknown ones are left out."""
     kind = recipe_of(options)
     values: dict[str, Any] = {name: value for name, value in options.items() if name in rows(kind)}
-    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    return kind(**values)

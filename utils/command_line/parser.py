@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, NoReturn, TypeVar, get_args, get_origin, get_type_hints
@@ -54,16 +54,17 @@ def _words(parser: Parser, argv: Sequence[str] | None) -> dict[str, Any]:
     return {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
 
 
-def check(options: Group, given: dict[str, Any]) -> None:
+def check(options: Group, given: Collection[str]) -> None:
     """Refuse options that would do nothing and numbers that mean nothing.
 
     Raises:
         UsageError: names the option and the remedy.
     """
-    for name in given:
-        if why := does_nothing(options, name):
+    known = rows(type(options))
+    for name in known:
+        if name in given and (why := does_nothing(options, name)):
             raise UsageError(f"{flag(name)} does nothing {why}")
-    for name, row in rows(type(options)).items():
+    for name, row in known.items():
         value = getattr(options, name)
         if row.fits is None or value is None:
             continue

@@ -1,4 +1,4 @@
-"""The options that every run has, dense or sparse: its network and optimizer, how it is computed and where it is kept."""
+"""The options that every run has, dense or sparse: its network and optimizer, how and where it is computed and kept."""
 
 import os
 from dataclasses import dataclass

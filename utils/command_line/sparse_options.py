@@ -54,8 +54,9 @@ class SparseOptions(Group):
                                           fits=EPOCHS, needs=SPARSE, only=ONE_SHOT, idle=AFTER_PRUNING)  # fmt: skip
     fine_tune_lr: float = option(0.001, "pf: learning rate after pruning", metavar="LR", fits=RATE, needs=SPARSE,
                                  only=ONE_SHOT, idle=AFTER_PRUNING)  # fmt: skip
-    rewind: str | None = option(None, "lottery ticket rewinding: start from the connections of this run's ticket, and "
-                                "from its weights of --save-early", metavar="RUN", read=place, needs=SPARSE)  # fmt: skip
+    rewind: str | None = option(None, "lottery ticket rewinding: start from the connections of this run's ticket, "
+                                "and from its weights of --save-early", metavar="RUN", read=place,
+                                needs=SPARSE)  # fmt: skip
     exempt: tuple[str, ...] = option((), "weights to leave dense, by name: 'classifier.*'", metavar="PATTERN",
                                      needs=SPARSE)  # fmt: skip
 

@@ -4,7 +4,6 @@ An epoch, its order and every crop and flip, is a pure function of (seed, epoch,
 processes and accumulation steps see the same samples, and a run can stop and resume between any two steps.
 """
 
-import argparse
 import functools
 import math
 import os
@@ -19,6 +18,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from sparselearning.errors import UsageError
+from utils.command_line.options import ImageNetOptions
 from utils.data.decoding import Box, resize
 from utils.data.protocol import Batch, Range, Splits
 from utils.data.sources import Photos, count_classes, decode, fingerprint, read_photos
@@ -211,7 +211,7 @@ class PhotoOrder:
         return self.data.load([(start, stop, self.draw) for start, stop in ranges])
 
 
-def load_photos(args: argparse.Namespace, device: torch.device) -> Splits:
+def load_photos(args: ImageNetOptions, device: torch.device) -> Splits:
     """The data set `--data`, or that of the folder `--data-dir`.
 
     The limits keep the first samples of a split, in stored order; an ImageFolder is stored in turns, a sample of

@@ -6,7 +6,6 @@ about once. The footers of the files say how many images there are. The rest is 
 a permutation, here a function of (seed, epoch, --batch-size, processes), and a run can stop between any two steps.
 """
 
-import argparse
 import functools
 import itertools
 import json
@@ -28,6 +27,7 @@ from torch.utils.data import get_worker_info
 
 from sparselearning.errors import UsageError
 from utils.command_line.errors import DamagedImageError, blame
+from utils.command_line.options import ImageNetOptions
 from utils.data.folders import TRAIN, existing, parquet_files, split_named
 from utils.data.imagenet import Draw, PhotoSet, Samples, Work, dice, first_rows, spare_cores
 from utils.data.protocol import Splits
@@ -172,7 +172,7 @@ class StreamSamples(Samples):
         return super().__getitem__(work)
 
 
-def stream_photos(args: argparse.Namespace, device: torch.device) -> Splits:
+def stream_photos(args: ImageNetOptions, device: torch.device) -> Splits:
     """As `load_photos` with parquet files of `--data-dir` or the Hub, which stay where they are.
 
     Raises:

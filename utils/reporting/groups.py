@@ -9,17 +9,16 @@ from typing import Any, NamedTuple
 from sparselearning.errors import UsageError
 from sparselearning.flops import Counting
 from sparselearning.methods import METHODS
-from utils.command_line.options import recipe_of
-from utils.command_line.parser import shown
+from utils.command_line.options import NAMES, changes_results, defaults, recipe_of
+from utils.command_line.rows import shown
 from utils.files.whole import read_json
-from utils.run_folder.checkpoints import FREE
 from utils.run_folder.folder import BROKEN, broken, read_run
 from utils.training.costs import COUNTINGS, trained_epochs
 from utils.training.metrics import DIVERSITY, METRICS, SCORE
 
 ABOUT = {"data": str, "model": str, "density": float, "epochs": int, "method": str, "sup_tickets": bool}
 # options that make no row of their own
-SHARED = {"seed", "sparse", "save_tickets", "deterministic", *FREE} - {"batch_size", "gradient_accumulation_steps"}
+SHARED = {"seed", "sparse", "save_tickets", "deterministic", *(name for name in NAMES if not changes_results(name))}
 REGIMES = ("edst", "snapshot", "fge", "rewind", "distill", "ensemble")  # options that the title tells
 NORMAL, PLAIN = "normal phase", "plain run"
 OTHERS = {name: metric for name, metric in METRICS.items() if name != SCORE}  # each a column
@@ -153,7 +152,7 @@ def _read(path: Path) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
 def _about(summary: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
     """ABOUT, then the options in the order of their names; those that a run does not tell are as by default."""
     about = {name: kind(summary[name]) for name, kind in ABOUT.items()}
-    told = {**recipe_of(options), **options} if options else {}
+    told = {**defaults(recipe_of(options)), **options} if options else {}
     told |= {"rewind": bool(told.get("rewind")), "distill": len(told.get("distill") or ()) or None}  # no seed's paths
     told = {name: list(value) if isinstance(value, tuple) else value for name, value in sorted(told.items())}
     if told.get("superpose") != "cima":

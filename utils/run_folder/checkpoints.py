@@ -1,6 +1,5 @@
 """Checkpoints: all that the next step depends on, in one folder that is complete or does not count."""
 
-import argparse
 import json
 import os
 import shutil
@@ -11,23 +10,18 @@ from typing import Any
 import torch
 
 from sparselearning.errors import UsageError
-from utils.command_line.parser import effective
+from utils.command_line.options import LargeImageOptions, Options, changes_results, effective
 from utils.files.whole import file_digest, read_json, write_whole
 from utils.run_folder.tickets import ticket_name
 
 KEEP = 2
 STEP = "step-" + 8 * "[0-9]"  # what a run names a checkpoint; others, such as a copy to keep, are not its to remove
-# options that may differ between the parts of an interrupted run: they change no result (how a batch is cut into
-# parts does not either, as long as its size stays the same)
-FREE = {"output_dir", "overwrite", "resume", "config", "checkpoint_minutes", "dry_run", "data_dir", "save_early",
-        "workers", "batch_size", "gradient_accumulation_steps"}  # fmt: skip
-PARTS = {"batch_size", "gradient_accumulation_steps"}  # on which the order of a stream depends
 
 
-def identity(args: argparse.Namespace, batch_size: int, steps_per_epoch: int) -> dict[str, Any]:
+def identity(args: Options, batch_size: int, steps_per_epoch: int) -> dict[str, Any]:
     """What must be equal for a checkpoint to go on; `batch_size` is that of all processes and parts together."""
-    free = FREE - PARTS if getattr(args, "streaming", False) else FREE
-    options = {key: value for key, value in effective(args).items() if key not in free}
+    streaming = isinstance(args, LargeImageOptions) and args.streaming
+    options = {key: value for key, value in effective(args).items() if changes_results(key, parts=streaming)}
     return options | {"whole_batch_size": batch_size, "steps_per_epoch": steps_per_epoch}
 
 

@@ -1,11 +1,11 @@
 """The run folder: its name, who may write into it, and the files that others rely on."""
 
-import argparse
 import json
 import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,22 +15,20 @@ import yaml
 
 from sparselearning.errors import UsageError
 from utils.command_line.config import read_mapping
-from utils.command_line.options import CIFAR, IMAGENET, SWITCHES
-from utils.command_line.parser import effective
+from utils.command_line.options import NAMES, REGIMES, Options, changes_results, effective
 from utils.command_line.paths import FILES, FOLDERS
 from utils.files.locks import hold
 from utils.files.whole import read_json, write_whole
-from utils.run_folder.checkpoints import FREE
 
 PACKAGES = ("torch", "torchvision", "accelerate", "datasets", "safetensors", "numpy")
 
 
-def default_name(args: argparse.Namespace) -> str:
+def default_name(args: Options) -> str:
     """What `ls runs` shows, e.g. cifar10-vgg16-granet-d0.05-sup-seed0."""
     parts = [args.data.replace("/", "-"), args.model]
     parts += [args.method, f"d{args.density:g}"] if args.sparse else ["dense"]
     parts += [name for switch, name in (("rewind", "ltr"), ("distill", "distilled")) if getattr(args, switch)]
-    parts += [switch.removesuffix("_tickets") for switch in SWITCHES if getattr(args, switch)]
+    parts += [switch.removesuffix("_tickets") for switch in REGIMES if getattr(args, switch)]
     parts += [f"ensemble{args.ensemble}"] if args.ensemble else []
     return "-".join([*parts, f"seed{args.seed}"])
 
@@ -43,7 +41,7 @@ class RunFolder:
         path: `--output-dir`, or runs/ and a name that says what is run.
     """
 
-    def __init__(self, args: argparse.Namespace) -> None:
+    def __init__(self, args: Options) -> None:
         self.args = args
         self.path = Path(args.output_dir or Path("runs") / default_name(args))
 
@@ -58,8 +56,7 @@ class RunFolder:
         if not count:
             return [self]
         places = [(count * self.args.seed + j, str(self.path / f"member-{j + 1}")) for j in range(count)]
-        options = [{"seed": seed, "output_dir": place, "ensemble": None} for seed, place in places]
-        return [RunFolder(argparse.Namespace(**{**vars(self.args), **changes})) for changes in options]
+        return [RunFolder(replace(self.args, seed=seed, output_dir=place, ensemble=None)) for seed, place in places]
 
     def check(self) -> None:
         """Raises UsageError where the folder holds another run, or anything else, that the options do not replace.
@@ -89,7 +86,7 @@ class RunFolder:
             saved = read_options(self.path)
         except UsageError as error:
             raise UsageError(f"{error}: move it away, or give another --output-dir") from error
-        if not saved or not saved.keys() <= {*CIFAR, *IMAGENET}:
+        if not saved or not saved.keys() <= NAMES:
             raise UsageError(
                 f"{self.path} holds files that are named like those of a run, but no args.yaml that says of which, and "
                 f"--overwrite replaces runs alone: move them away, or give another --output-dir"
@@ -99,7 +96,7 @@ class RunFolder:
     def _check_same(self, saved: dict[str, Any]) -> None:
         """Raises UsageError where the run with these options is not the one that is asked for."""
         asked = effective(self.args)
-        for name in sorted({*asked, *saved} - FREE):
+        for name in (name for name in sorted({*asked, *saved}) if changes_results(name, parts=False)):
             if asked.get(name, False) != saved.get(name, False):  # a switch that was not there yet was off
                 raise UsageError(
                     f"{self.path} holds a run with {name} {saved.get(name)}, not {asked.get(name)}: give another "

@@ -1,10 +1,9 @@
 """From the command line to the objects of a run: accelerator, optimizer, masking and teachers."""
 
-import argparse
 import copy
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from sparselearning.masking import Masking
 from sparselearning.methods import METHODS
 from sparselearning.phases import Phase
 from utils.command_line.errors import blame
-from utils.command_line.options import PRECISIONS
+from utils.command_line.options import Options
 from utils.data.protocol import Batch, Images
 from utils.run_folder.folder import BROKEN, broken, read_run
 from utils.run_folder.tickets import load_ticket
@@ -33,21 +32,15 @@ EARLY = "early.safetensors"  # the weights after --save-early of a run
 NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
 
-def make_accelerator(args: argparse.Namespace) -> Accelerator:
+def make_accelerator(args: Options) -> Accelerator:
     """Processes, device and precision as launched; fast kernels where they change no result that matters.
 
     Raises:
         UsageError: this launch or device does not go with the options.
     """
-    precision = args.mixed_precision or os.environ.get("ACCELERATE_MIXED_PRECISION", "no").lower()
-    if precision not in PRECISIONS:
-        raise UsageError(
-            f"the environment says ACCELERATE_MIXED_PRECISION={precision}: use one of {', '.join(PRECISIONS)}"
-        )
     with blame("cannot set up what the environment asks for", "unset what accelerate and torchrun would set"):
         # without `cpu`, processes launched on a machine without GPUs would not know of each other
-        accelerator = Accelerator(mixed_precision=precision, cpu=not torch.accelerator.is_available())
-    args.mixed_precision = precision
+        accelerator = Accelerator(mixed_precision=args.mixed_precision, cpu=not torch.accelerator.is_available())
     if accelerator.distributed_type not in (DistributedType.NO, DistributedType.MULTI_GPU, DistributedType.MULTI_CPU):
         raise UsageError(
             f"{accelerator.distributed_type.value} shards weights over processes, but masks need them whole: launch "
@@ -68,13 +61,13 @@ def make_accelerator(args: argparse.Namespace) -> Accelerator:
     return accelerator
 
 
-def check_batch(args: argparse.Namespace, model: nn.Module) -> None:
+def check_batch(args: Options, model: nn.Module) -> None:
     """Raises UsageError where batch norm would see one image at a time."""
     if args.batch_size == 1 and any(isinstance(module, nn.modules.batchnorm._NormBase) for module in model.modules()):
         raise UsageError("--batch-size 1 leaves batch norm no batch to normalize by: use 2 or more")
 
 
-def make_optimizer(args: argparse.Namespace, model: nn.Module, accelerator: Accelerator) -> torch.optim.SGD:
+def make_optimizer(args: Options, model: nn.Module, accelerator: Accelerator) -> torch.optim.SGD:
     # a fused step hides from Masking whether the gradient scaler of fp16 skipped it
     fused = accelerator.device.type == "cuda" and accelerator.mixed_precision != "fp16"
     groups: list[dict[str, Any]] = [{"params": list(model.parameters())}]
@@ -87,7 +80,7 @@ def make_optimizer(args: argparse.Namespace, model: nn.Module, accelerator: Acce
 
 
 def make_masking(
-    args: argparse.Namespace,
+    args: Options,
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     plan: list[Phase],
@@ -110,7 +103,7 @@ def make_masking(
         method=args.method,
         density=args.density,
         init_density=args.init_density,
-        sparse_init=rewind(args, model) if args.rewind else args.sparse_init,
+        sparse_init=rewind(Path(args.rewind), model, args.exempt) if args.rewind else args.sparse_init,
         # rounded up, so that the last update is followed by a whole interval of training
         update_frequency=min(args.update_limit, math.ceil(first_end / UPDATES))
         if args.update_frequency is None
@@ -145,21 +138,21 @@ def _check_plan(masking: Masking, plan: list[Phase]) -> None:
         )
 
 
-def rewind(args: argparse.Namespace, model: nn.Module) -> dict[str, Tensor]:
-    """Give the model the early weights of the run `--rewind`; returns the connections of that run's ticket.
+def rewind(folder: Path, model: nn.Module, exempt: Sequence[str]) -> dict[str, Tensor]:
+    """Give the model the early weights of the run in a folder; returns the connections of that run's ticket.
 
     Raises:
         UsageError: the run kept no early weights, or is of another model.
     """
-    folder, like = Path(args.rewind), model.state_dict()
+    like = model.state_dict()
     if not (folder / EARLY).is_file():
         raise UsageError(f"{folder} holds no {EARLY}: train the run to rewind with --save-early 0.05")
     ticket = load_ticket(folder / "ticket.safetensors", like)
     model.load_state_dict(load_ticket(folder / EARLY, like))
-    return {name: ticket[name] != 0 for name in maskable_weights(model, args.exempt)}
+    return {name: ticket[name] != 0 for name in maskable_weights(model, exempt)}
 
 
-def rewound_epochs(args: argparse.Namespace) -> dict[Counting, float]:
+def rewound_epochs(args: Options) -> dict[Counting, float]:
     """What the training of the run `--rewind` cost, in epochs of dense training.
 
     Raises:
@@ -174,7 +167,7 @@ def rewound_epochs(args: argparse.Namespace) -> dict[Counting, float]:
         raise UsageError(f"{args.rewind} is not the folder of a finished run: {broken(error)}") from error
 
 
-def make_teachers(args: argparse.Namespace, model: nn.Module) -> list[nn.Module]:
+def make_teachers(args: Options, model: nn.Module) -> list[nn.Module]:
     """A model in evaluation mode for each ticket of `--distill`. Raises UsageError as `load_ticket`."""
     teachers = []
     for path in args.distill:

@@ -1,6 +1,5 @@
 """What a run costs, counted from the masks it really had."""
 
-from argparse import Namespace
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -9,7 +8,7 @@ from torch import nn
 from sparselearning.flops import Counting, StepKind, forward_flops, layer_costs, step_flops
 from sparselearning.layers import unwrap
 from sparselearning.masking import Masking
-from utils.command_line.options import recipe_of
+from utils.command_line.options import recorded
 from utils.training.plan import one_training
 
 COUNTINGS: dict[Counting, str] = {"plain": "", "rigl": "_rigl"}  # and how names in summary.json end
@@ -115,5 +114,4 @@ def trained_epochs(summary: Mapping[str, Any], options: Mapping[str, Any], count
     flops, end = summary["flops"], COUNTINGS[counting]
     if "train" in flops:
         return flops["train" + end] / flops["dense_epoch" + end]
-    args = Namespace(**{**recipe_of(options), **options, "epochs": summary["epochs"]})
-    return flops["train_ratio"] * one_training(args)
+    return flops["train_ratio"] * one_training(recorded({**options, "epochs": summary["epochs"]}))

@@ -1,6 +1,5 @@
 """One run: what it is made of, how far it has come, and its checkpoints."""
 
-import argparse
 import copy
 import math
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 
 from sparselearning.errors import UsageError, misfit
 from sparselearning.superposition import Superposition, Ticket
+from utils.command_line.options import Options
 from utils.data.protocol import Splits
 from utils.run_folder.checkpoints import (
     check_kept,
@@ -52,7 +52,7 @@ class Run:
         seconds: time spent in training steps; `data_wait`: the part of the last epoch's that went by without data.
     """
 
-    def __init__(self, args: argparse.Namespace, accelerator: Accelerator, model: nn.Module, data: Splits) -> None:
+    def __init__(self, args: Options, accelerator: Accelerator, model: nn.Module, data: Splits) -> None:
         self.args, self.accelerator, self.data = args, accelerator, data
         self.parts = accelerator.num_processes * args.gradient_accumulation_steps  # of a batch
         self.batch_size = args.batch_size * self.parts
@@ -219,21 +219,21 @@ class Run:
         self.accelerator.wait_for_everyone()
         return path
 
-    def resume(self, folder: Path) -> str:
-        """Go on from `--resume`; returns a line that says from where.
+    def resume(self, folder: Path, source: str) -> str:
+        """Go on from `source`, a checkpoint or "auto"; returns a line that says from where.
 
         Raises:
             UsageError: the checkpoint named is damaged or from another run, or all of them are.
         """
         passed_over = ""
-        for path in find_checkpoints(folder, self.args.resume):
+        for path in find_checkpoints(folder, source):
             try:
                 state = load_checkpoint(path, self.identity())
                 before = state.setdefault("circumstances", self.circumstances())  # older ones do not say
                 self.load_state_dict(state)
                 check_kept(folder, len(self.results["tickets"]) if self.args.save_tickets else 0)
             except UsageError as error:
-                if self.args.resume != "auto":
+                if source != "auto":
                     raise UsageError(f"{path}: {error}") from error
                 passed_over += f"passed over {path}: {error}\n"
                 continue

@@ -1,17 +1,17 @@
 """What comes before training: whose folder it is, and from where the run starts."""
 
-import argparse
 import sys
 
 from accelerate import Accelerator
 
+from utils.command_line.options import Options
 from utils.reporting.summary import describe, layer_table
 from utils.reporting.tracking import Tracker
 from utils.run_folder.folder import RunFolder
 from utils.training.run import Run
 
 
-def open_folder(args: argparse.Namespace, accelerator: Accelerator) -> RunFolder:
+def open_folder(args: Options, accelerator: Accelerator) -> RunFolder:
     """The run folder; ends the program where --resume finds that nothing is left to do.
 
     Raises:
@@ -35,7 +35,7 @@ def begin(run: Run, folder: RunFolder) -> Tracker:
         run.accelerator.print(plan, layer_table(run), sep="\n")
         sys.exit(0)
     if args.resume:
-        plan += "\n" + run.resume(folder.path)
+        plan += "\n" + run.resume(folder.path, args.resume)
     if main:
         folder.claim()
     tracker = Tracker(folder.path, args.epochs, run.plan[-1].end, run.step, main)
