@@ -20,7 +20,7 @@ def test_config_sets_any_option_and_the_command_line_goes_before(config):
     file = config(options)
     assert parsed(*file) == {**parsed(*words.split()), "config": file[1]}
     given = parsed(*file, "--epochs", "30", "--lr-drops", "0.5")
-    assert given == {**parsed(*file), "epochs": 30, "lr_drops": [0.5]}
+    assert given == {**parsed(*file), "epochs": 30, "lr_drops": (0.5,)}
     assert parsed("--epochs", "30", *file)["epochs"] == 30  # wherever --config stands
 
 
