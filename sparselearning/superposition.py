@@ -4,19 +4,18 @@ A ticket is a state dict whose connections are the non-zeros of its maskable wei
 model trains on from its own weights, never from the average.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from sparselearning.errors import UsageError, check_count, check_number, choose, is_names, kind_of, misfit, shown
+from sparselearning.averages import AVERAGES, PRUNINGS, Taken, parameters
+from sparselearning.errors import UsageError, check_count, choose, is_names, kind_of, misfit, shown
 from sparselearning.layers import clear_, count_outside, memory
 from sparselearning.selection import k_largest_overall
 
 Ticket = dict[str, Tensor]
-PRUNINGS = ("every", "last")  # after which averaging
-_SETTINGS = ("names", "count", "method", "beta", "prune")
 
 
 def take_ticket(state: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> Ticket:
@@ -88,24 +87,22 @@ class Superposition:
     Args:
         names: the maskable weights; everything else (biases, norm parameters and statistics) is averaged densely.
         count: round(density · N), the weights that the superposed ticket keeps.
-        method: `cia`, `caa` or `cima`.
-        beta: β of `cima`; larger values favour the early tickets.
+        method: a row of AVERAGES: `cia`, `caa` or `cima`.
         prune: after `every` averaging, from whose pruned result the next goes on (§3.2.2 and line 11 of Algorithm 1),
             or the `last` alone, so that the average is the plain mean of the tickets until it is used.
+        given: parameters of the rows of AVERAGES: `beta`, β of `cima`.
     """
 
     def __init__(
-        self, names: Collection[str], count: int, method: str = "cia", beta: float = 0.8, prune: str = "every"
+        self, names: Collection[str], count: int, method: str = "cia", prune: str = "every", **given: float
     ) -> None:
         choose("superpose", method, AVERAGES)
         choose("prune_average", prune, PRUNINGS)
         if not is_names(names):
             raise UsageError(f"names {shown(names)} are not a list of names of maskable weights")
         check_count("count", count, len(names))  # each layer keeps one
-        check_number("cima_beta", beta)
-        if not 0 <= beta < 1:
-            raise UsageError(f"cima_beta {beta:g} is not in [0, 1): it is the weight of the tickets before the newest")
-        self.names, self.count, self.method, self.beta, self.prune = list(names), count, method, beta, prune
+        self.names, self.count, self.method, self.prune = list(names), count, method, prune
+        self.parameters = parameters(given)
         self.tickets = 0
         self.average: Ticket = {}
         self.activations: Ticket = {}  # N(k, j) of caa, per maskable weight
@@ -123,7 +120,7 @@ class Superposition:
         owners = {name: masked.get(memory(tensor), name) for name, tensor in ticket.items()}
         averages = {name: self._averaged(name, ticket[name]) for name in {*owners.values()}}
         self.average = {name: averages[owner] for name, owner in owners.items()}
-        if self.method == "caa":
+        if self.counts:
             for name in self.names:
                 active = (ticket[name] != 0).to(torch.int32)
                 self.activations[name] = self.activations.get(name, 0) + active
@@ -150,7 +147,8 @@ class Superposition:
     def _averaged(self, name: str, new: Tensor) -> Tensor:
         if self.tickets == 1 or not new.is_floating_point():
             return new.clone()
-        return AVERAGES[self.method](self, name, self.average[name], new)
+        taken = Taken(self.tickets, self.activations.get(name), self.parameters)
+        return AVERAGES[self.method].formula(self.average[name], new, taken)
 
     def _prune_(self, average: Ticket) -> None:
         """Global magnitude pruning to exactly `count` maskable weights, in place (§3.2.2)."""
@@ -175,8 +173,18 @@ class Superposition:
             self._prune_(ticket)
         return ticket
 
+    @property
+    def counts(self) -> bool:
+        """Does it hold `activations`, once it has a ticket?"""
+        return AVERAGES[self.method].counts
+
+    def _settings(self) -> dict[str, Any]:
+        own = {"names": self.names, "count": self.count, "method": self.method, "prune": self.prune}
+        return own | self.parameters
+
     def state_dict(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in (*_SETTINGS, "tickets", "average", "activations")}
+        taken = {"tickets": self.tickets, "average": self.average, "activations": self.activations}
+        return self._settings() | taken
 
     def load_state_dict(self, state: dict[str, Any], like: Mapping[str, Tensor]) -> None:
         """Restore a state for a model whose state dict is `like`, on its devices.
@@ -190,35 +198,13 @@ class Superposition:
         own = self.state_dict() | {
             "tickets": 0,
             "average": like if taken else {},
-            "activations": {n: like[n].to(torch.int32) for n in self.names} if taken and self.method == "caa" else {},
+            "activations": {n: like[n].to(torch.int32) for n in self.names} if taken and self.counts else {},
         }
         if problem := misfit(state, own):
             raise UsageError(f"the saved average is of another model or method, or not whole: {problem}")
         check_count("tickets of the saved average", state["tickets"], 0)
-        if any(state[name] != getattr(self, name) for name in _SETTINGS):
+        if any(state[name] != value for name, value in self._settings().items()):
             raise UsageError("the saved average is of other weights or by another method")
         self.tickets = state["tickets"]
         self.average = {name: tensor.to(like[name].device) for name, tensor in state["average"].items()}
         self.activations = {name: tensor.to(like[name].device) for name, tensor in state["activations"].items()}
-
-
-def cia(running: Superposition, name: str, average: Tensor, new: Tensor) -> Tensor:
-    """Connection independent averaging, Eq. 4: θ̃ᵗ = ((t − 1)·θ̃ᵗ⁻¹ + θᵗ) / t; absent connections count as 0."""
-    t = running.tickets
-    return ((t - 1) * average + new) / t
-
-
-def caa(running: Superposition, name: str, average: Tensor, new: Tensor) -> Tensor:
-    """Connection aware averaging: the sum over the tickets divided by N(k, j), the times a connection was active."""
-    if name not in running.activations:
-        return cia(running, name, average, new)
-    before = running.activations[name]
-    return (before * average + new) / (before + (new != 0)).clamp(min=1)
-
-
-def cima(running: Superposition, name: str, average: Tensor, new: Tensor) -> Tensor:
-    """Connection independent moving averaging: θ̃ᵗ = β·θ̃ᵗ⁻¹ + (1 − β)·θᵗ."""
-    return running.beta * average + (1 - running.beta) * new
-
-
-AVERAGES: dict[str, Callable[[Superposition, str, Tensor, Tensor], Tensor]] = {"cia": cia, "caa": caa, "cima": cima}

@@ -19,8 +19,8 @@ import main_cifar
 import utils.superpose
 from models import MODELS
 from sparselearning import Superposition
+from sparselearning.averages import AVERAGES
 from sparselearning.layers import maskable_weights
-from sparselearning.superposition import AVERAGES
 from tests.tiny import tiny_world
 from utils.data.cifar import load_cifar
 from utils.evaluate import predict

@@ -23,7 +23,8 @@ from accelerate import Accelerator
 from tqdm import tqdm
 
 from sparselearning import Superposition, UsageError, take_ticket
-from sparselearning.superposition import AVERAGES, PRUNINGS, Ticket
+from sparselearning.averages import AVERAGES, PRUNINGS
+from sparselearning.superposition import Ticket
 from utils.command_line.errors import one_line_errors
 from utils.command_line.options import CifarOptions
 from utils.command_line.paths import check_owner, check_report, file_path
@@ -33,6 +34,7 @@ from utils.evaluate import connections, device, network, predict, ticket_parser,
 from utils.reporting.tables import models_table
 from utils.run_folder.headers import Tickets, look_of, number, required, training_part
 from utils.run_folder.tickets import check_same_model, save_ticket
+from utils.training.build import averaging
 from utils.training.evaluation import recompute_batch_norm
 from utils.training.metrics import per_sample, summarize
 
@@ -122,7 +124,7 @@ def superpose(args: argparse.Namespace) -> dict[str, Any]:
         judged = bench.judge(ticket) if bench else {}
         return {"file": file, **connections(ticket[name] for name in tickets.names), **judged}
 
-    soup = Superposition(tickets.names, tickets.count, args.superpose, args.cima_beta, args.prune_average)
+    soup = Superposition(tickets.names, tickets.count, **averaging(args))
     rows = []
     for path in tqdm(tickets.paths, "tickets", leave=False, disable=None):
         ticket = tickets.read(path)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sparselearning import Masking, Superposition, UsageError, take_ticket
-from sparselearning.superposition import AVERAGES
+from sparselearning.averages import AVERAGES
 
 every_method = pytest.mark.parametrize("method", AVERAGES)
 
@@ -68,7 +68,7 @@ def test_the_next_average_goes_on_from_the_pruned_one_or_from_the_mean(
 
 @pytest.mark.parametrize(("beta", "weights"), [(0.0, [7.0]), (0.1, [6.49]), (0.5, [4.25]), (0.9, [1.69])])
 def test_a_larger_beta_favours_early_tickets(beta: float, weights: list[float]) -> None:
-    superposition = Superposition(["w"], 1, "cima", beta)
+    superposition = Superposition(["w"], 1, "cima", beta=beta)
     for weight in (1.0, 2.0, 7.0):  # β²·1 + β(1 - β)·2 + (1 - β)·7
         superposition.add({"w": torch.tensor([weight])})
     assert superposition.ticket()["w"].tolist() == pytest.approx(weights)
@@ -336,4 +336,4 @@ def test_a_superposition_by_another_average_is_refused() -> None:
 )
 def test_mistakes_are_refused(method: str, beta: float, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        Superposition(["w"], 1, method, beta)
+        Superposition(["w"], 1, method, beta=beta)

@@ -32,7 +32,7 @@ def norm(mean: float, deviation: float) -> dict[str, Tensor]:
 )
 def test_the_variance_is_averaged_and_not_the_standard_deviation(method: str, mean: float, variance: float) -> None:
     """Standard deviations 1, 2 and √37 have a mean of 3.03, whose square is 9.2."""
-    superposition = Superposition([], 0, method, 0.8)
+    superposition = Superposition([], 0, method)
     for one, deviation in ((1.0, 1.0), (2.0, 2.0), (6.0, 37**0.5)):
         superposition.add(norm(one, deviation))
     ticket = superposition.ticket()

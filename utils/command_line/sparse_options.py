@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
+from sparselearning.averages import AVERAGES, PRUNINGS
 from sparselearning.distributions import DISTRIBUTIONS
 from sparselearning.initialization import SCORED
 from sparselearning.methods import DROP, GROWTH, METHODS
 from sparselearning.phases import CYCLES
-from sparselearning.superposition import AVERAGES, PRUNINGS
 from utils.command_line.paths import place
 from utils.command_line.rows import CLOSED, FROM_0, OPEN, TO_1, Group, Range, count, derived, option
 from utils.command_line.run_options import EPOCHS, RATE

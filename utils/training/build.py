@@ -12,6 +12,7 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedType
 from torch import Tensor, nn
 
+from sparselearning.averages import PARAMETERS
 from sparselearning.errors import UsageError
 from sparselearning.flops import Counting
 from sparselearning.layers import maskable_weights
@@ -119,6 +120,12 @@ def make_masking(
     )
     _check_plan(masking, plan)
     return masking
+
+
+def averaging(options: Any) -> dict[str, Any]:
+    """The keyword arguments of Superposition from options of that name: the average, its pruning and PARAMETERS."""
+    own = {name: getattr(options, f"{method}_{name}") for name, (method, _) in PARAMETERS.items()}
+    return {"method": options.superpose, "prune": options.prune_average, **own}
 
 
 def _check_plan(masking: Masking, plan: list[Phase]) -> None:

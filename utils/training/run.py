@@ -25,6 +25,7 @@ from utils.run_folder.checkpoints import (
 )
 from utils.run_folder.tickets import ticket_name
 from utils.training.build import (
+    averaging,
     check_batch,
     count_steps,
     make_masking,
@@ -72,8 +73,7 @@ class Run:
         target = self.masking.target_nnz if self.masking else 0
         self.superposition: Superposition | None = None
         if args.sup_tickets:
-            how = args.superpose, args.cima_beta, args.prune_average
-            self.superposition = Superposition(self.masks, target, *how)
+            self.superposition = Superposition(self.masks, target, **averaging(args))
         if args.compile:
             self.model.compile()
         self.wrapped, self.optimizer = accelerator.prepare(self.model, optimizer)
@@ -207,7 +207,7 @@ class Run:
             own["superposition"] |= {
                 "tickets": 0,
                 "average": own["model"] if tickets else {},
-                "activations": counts if tickets and self.args.superpose == "caa" else {},
+                "activations": counts if tickets and self.superposition.counts else {},
             }
         return own | {"results": dict(state["results"]), "history": list(state["history"])}
 

@@ -1,0 +1,18 @@
+"""The commands of the repository, called in this process."""
+
+import contextlib
+import io
+from collections.abc import Callable, Sequence
+
+import pytest
+
+
+def refused_by(main: Callable[[Sequence[str]], object], *words: object, silent: bool = True) -> str:
+    """The one line on stderr with which a command ends, with status 2; before, a silent one has printed nothing."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as stop:
+        main([*map(str, words)])
+    line = err.getvalue()
+    assert stop.value.code == 2 and line.endswith("\n") and line.count("\n") == 1 and "Traceback" not in line
+    assert not (silent and out.getvalue())
+    return line
