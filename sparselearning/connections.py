@@ -82,8 +82,7 @@ class Connections:
 
     @torch.no_grad()
     def clear_weights(self) -> None:
-        for name, weight in self.weights.items():
-            clear_(weight, self.masks[name])
+        clear_(self.weights.values(), self.masks.values())
         self._watch.note()
 
     @torch.no_grad()
@@ -97,23 +96,22 @@ class Connections:
         for name, mask in self.masks.items():
             if name not in parameters or parameters[name].shape != mask.shape:
                 raise UsageError(f"the model to sparsify has no {name} of shape {tuple(mask.shape)}: give a copy of it")
-        for name, mask in self.masks.items():
-            clear_(parameters[name], mask)
+        clear_([parameters[name] for name in self.masks], self.masks.values())
 
     @torch.no_grad()
     def clear_gradients(self, keep: bool) -> None:
         """Zero the gradients of inactive weights; if `keep` the dense ones are set aside for scores to read."""
         gradients = {name: weight.grad for name, weight in self.weights.items() if weight.grad is not None}
         self._gradients = {name: gradient.clone() for name, gradient in gradients.items()} if keep else {}
-        for name, gradient in gradients.items():
-            clear_(gradient, self.masks[name])
+        clear_(gradients.values(), [self.masks[name] for name in gradients])
 
     @torch.no_grad()
     def track_momentum(self) -> None:
-        for name, momentum in self.dense_momentum.items():
-            gradient = self.weights[name].grad
-            if gradient is not None:
-                momentum.mul_(_MOMENTUM).add_(gradient)
+        pairs = [(momentum, self.weights[name].grad) for name, momentum in self.dense_momentum.items()]
+        if pairs := [(momentum, gradient) for momentum, gradient in pairs if gradient is not None]:
+            momenta, gradients = zip(*pairs, strict=True)
+            torch._foreach_mul_(momenta, _MOMENTUM)
+            torch._foreach_add_(momenta, gradients)
 
     @torch.no_grad()
     def clip_grad_norm_(self, parameters: Tensor | Iterable[Tensor], max_norm: float) -> Tensor:
@@ -155,8 +153,7 @@ class Connections:
             if Topology.of(self.masks).active != self.active:
                 raise UsageError("the masks were written by other code: change them by masking.load_state_dict()")
         if not self._state_is_clear:
-            for name, weight in self.weights.items():
-                clear_state_(self.optimizer, weight, self.masks[name])
+            clear_state_(self.optimizer, self.weights.values(), self.masks.values())
             self._state_is_clear = True
 
     def _check_members(self) -> None:
@@ -201,12 +198,13 @@ class Connections:
         A weight that was active before and after keeps its value and its optimizer state, also when it was dropped
         and grown again; all others are zero, and have the optimizer's initial state.
         """
-        for name, weight in self.weights.items():
-            survivors = self.masks[name] & topology.masks[name]
-            self.masks[name].copy_(topology.masks[name])
-            self.ever_active[name] |= self.masks[name]
-            clear_(weight, survivors)
-            clear_state_(self.optimizer, weight, survivors)
+        old, new = [*self.masks.values()], [topology.masks[name] for name in self.masks]
+        survivors = torch._foreach_mul(old, new)  # of bools: and
+        torch._foreach_copy_(old, new)
+        for ever, mask in zip(self.ever_active.values(), new, strict=True):
+            ever |= mask
+        clear_(self.weights.values(), survivors)
+        clear_state_(self.optimizer, self.weights.values(), survivors)
         self.topology = Topology(self.masks, topology.active)
         self._gradients = {}
         self._watch.note()

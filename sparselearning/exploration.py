@@ -47,7 +47,7 @@ def explored(
     barred = None
     free = kept.free()
     if not method.regrow and sum(topology.free().values()) >= moved:
-        barred = {name: mask & ~kept.masks[name] for name, mask in topology.masks.items()}
+        barred = topology.masks
         free = topology.free()
     if method.redistribution is None:
         gains = {name: count - kept.active[name] for name, count in topology.active.items()}

@@ -1,7 +1,7 @@
 """Which weights of a model are masked, and who holds them."""
 
 import fnmatch
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -147,13 +147,15 @@ def memory(tensor: Tensor) -> tuple[object, ...]:
     return tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride()
 
 
-def clear_(tensor: Tensor, mask: Tensor) -> None:
-    """Zero outside the mask, in place.
+def clear_(tensors: Iterable[Tensor], masks: Iterable[Tensor]) -> None:
+    """Zero each tensor outside its mask, in place.
 
     The product is one of bit patterns as integers: it clears a NaN or an infinity too and leaves no negative zero,
-    which a product of floats would not, and takes a quarter of the time of `where`.
+    which a product of floats would not, and takes a quarter of the time of `where`. It is one operator for all
+    tensors; masks of the integers' type would make it one kernel too, but be four times as large to keep and to read.
     """
-    bits(tensor).mul_(mask)
+    if integers := [bits(tensor) for tensor in tensors]:
+        torch._foreach_mul_(integers, list(masks))
 
 
 def count_outside(tensors: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> dict[str, int]:

@@ -103,7 +103,8 @@ def random(layer: Layer) -> Tensor:
     """SET: every free position is equally likely. Drawn on the CPU, so that all devices and processes agree."""
     seed, update = layer.key
     rng = generator(seed, "growth", update, layer.name)
-    return torch.rand(layer.weight.shape, generator=rng).to(layer.weight.device)
+    numbers = torch.rand(layer.weight.shape, generator=rng, pin_memory=layer.weight.is_cuda)
+    return numbers.to(layer.weight.device, non_blocking=True)
 
 
 def momentum(layer: Layer) -> Tensor:
@@ -118,7 +119,7 @@ GROWTH: dict[str, Score] = {"gradient": gradient, "random": random, "momentum": 
 def mean_momentum(layers: Mapping[str, Layer], left: Mapping[str, int]) -> dict[str, float]:
     """SNFS: the mean |momentum| of a layer's connections."""
     sums = [momentum(layer).mul(layer.mask).sum() for layer in layers.values()]
-    means = torch.stack(sums).double() / torch.tensor([layer.active for layer in layers.values()]).to(sums[0].device)
+    means = torch.stack(sums).double().cpu() / torch.tensor([layer.active for layer in layers.values()])
     # no layer is without a share, so that there is always one to give to, nor has it all in a network that diverges
     return dict(zip(layers, means.nan_to_num().clamp(1e-30, 1e30).tolist(), strict=True))
 

@@ -154,10 +154,11 @@ class Superposition:
         """Global magnitude pruning to exactly `count` maskable weights, in place (§3.2.2)."""
         if not self.names:
             return
-        kept = k_largest_overall([average[name].abs() for name in self.names], self.count)
-        for name, mask in zip(self.names, kept, strict=True):
-            clear_(average[name], mask)
-            _mark(average[name], mask)
+        weights = [average[name] for name in self.names]
+        kept = k_largest_overall(weights, self.count)
+        clear_(weights, kept)
+        for weight, mask in zip(weights, kept, strict=True):
+            _mark(weight, mask)
 
     @torch.no_grad()
     def ticket(self) -> Ticket:

@@ -58,8 +58,7 @@ def pruned(topology: Topology, weights: Mapping[str, Tensor], count: int) -> Top
     """The `count` connections of largest magnitude of all layers together; each layer keeps its largest."""
     if count >= topology.nnz:
         return topology
-    magnitudes = [weights[name].abs() for name in topology.masks]
-    kept = k_largest_overall(magnitudes, count, among=list(topology.masks.values()))
+    kept = k_largest_overall([weights[name] for name in topology.masks], count, among=[*topology.masks.values()])
     return Topology.of(dict(zip(topology.masks, kept, strict=True)))
 
 

@@ -1,6 +1,6 @@
 """What may happen to a masked network outside of its optimizer's steps, and is noticed there."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -42,7 +42,7 @@ class Watch:
         """Before a load: undo the clearing by `masks` of weights that are as the constructor left them."""
         for name, original in self._originals.items():
             cleared = original.clone()
-            clear_(cleared, masks[name])
+            clear_([cleared], [masks[name]])
             if torch.equal(bits(self.weights[name]), bits(cleared)):
                 self.weights[name].copy_(original)
         self._expected = expected
@@ -75,13 +75,19 @@ class Watch:
             )
 
 
-def clear_state_(optimizer: torch.optim.Optimizer, weight: Tensor, mask: Tensor) -> None:
-    """Give the optimizer's state of a weight its initial value outside the mask, in place."""
-    for key, state in optimizer.state[weight].items() if weight in optimizer.state else ():
-        if isinstance(state, Tensor) and state.shape == weight.shape:
-            clear_(state, mask)
-            if initial := _initial_value(optimizer, weight, key):
-                state.masked_fill_(~mask, initial)
+def clear_state_(optimizer: torch.optim.Optimizer, weights: Iterable[Tensor], masks: Iterable[Tensor]) -> None:
+    """Give the optimizer's state of each weight its initial value outside the mask, in place."""
+    states = [
+        (weight, key, state, mask)
+        for weight, mask in zip(weights, masks, strict=True)
+        if weight in optimizer.state
+        for key, state in optimizer.state[weight].items()
+        if isinstance(state, Tensor) and state.shape == weight.shape
+    ]
+    clear_([state for _, _, state, _ in states], [mask for *_, mask in states])
+    for weight, key, state, mask in states:
+        if initial := _initial_value(optimizer, weight, key):
+            state.masked_fill_(~mask, initial)
 
 
 def _initial_value(optimizer: torch.optim.Optimizer, weight: Tensor, key: Any) -> float:
