@@ -47,6 +47,7 @@ def make_trainer(name: str, folder: Path, *callbacks: Any, **arguments: Any) -> 
                    callbacks=list(callbacks))  # fmt: skip
 
 
-def end(trainer: Trainer, callback: Any) -> dict[str, Any]:
+def state_of(trainer: Trainer, callback: Any) -> dict[str, Any]:
+    """To the bit."""
     model, optimizer = trainer.model.state_dict(), trainer.optimizer.state_dict()
-    return bits({"model": dict(model), "optimizer": optimizer, "masking": callback.state()})
+    return bits({"model": model, "optimizer": optimizer, "masking": callback.state()})

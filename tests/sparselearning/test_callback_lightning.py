@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from sparselearning import UsageError
 from tests.exact import DENSITY, PLAN, RIGL, STEPS, Exact, bits, superposed
-from tests.tiny import Tiny, differences
+from tests.tiny import Tiny
 
 lightning = pytest.importorskip("lightning")
 from lightning.pytorch import Callback, LightningModule, Trainer  # noqa: E402
@@ -90,9 +90,10 @@ def test_fifty_steps_and_three_updates_are_exact(tmp_path):
     watch.exact.end()
 
 
-def end(trainer: Trainer, callback: MaskingCallback) -> dict[str, Any]:
+def state_of(trainer: Trainer, callback: MaskingCallback) -> dict[str, Any]:
+    """To the bit."""
     model, optimizer = trainer.lightning_module.state_dict(), trainer.optimizers[0].state_dict()
-    return bits({"model": dict(model), "optimizer": optimizer, "masking": callback.state()})
+    return bits({"model": model, "optimizer": optimizer, "masking": callback.state()})
 
 
 @pytest.mark.parametrize("step", [20, 28])
@@ -105,7 +106,7 @@ def test_a_resumed_training_ends_in_the_same_bits(step, tmp_path):
     resumed = MaskingCallback(**RIGL)
     second = make_trainer(tmp_path, resumed)
     second.fit(Module(), Loader(), ckpt_path=tmp_path / f"step={step}.ckpt")
-    assert differences(end(trainer, whole), end(second, resumed)) == []
+    assert state_of(second, resumed) == state_of(trainer, whole)
 
 
 class Norm(Callback):
@@ -152,15 +153,15 @@ class Start(Callback):
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         callback = next(c for c in trainer.callbacks if isinstance(c, MaskingCallback))
-        self.state = bits({"model": dict(module.state_dict()), "masks": callback.masking.masks})
+        self.state = bits({"model": module.state_dict(), "masks": callback.masking.masks})
 
 
 def test_a_second_fit_goes_on_with_the_masks(tmp_path):
     callback, module, start = MaskingCallback("set", 0.2, update_frequency=20), Module(), Start()
     make_trainer(tmp_path, callback).fit(module, Loader())
-    state = bits({"model": dict(module.state_dict()), "masks": callback.masking.masks})
+    state = bits({"model": module.state_dict(), "masks": callback.masking.masks})
     make_trainer(tmp_path, callback, start, max_epochs=3).fit(module, Loader())
-    assert differences(start.state, state) == []
+    assert start.state == state
     assert (callback.masking.step, callback.masking.updates) == (STEPS + 30, 2 + 1)
 
 
@@ -172,7 +173,7 @@ def test_a_fit_after_a_test_goes_on_with_the_masks_that_the_test_loaded(tmp_path
     make_trainer(tmp_path, callback, start, max_epochs=1).fit(module, Loader())
     saved = torch.load(tmp_path / "step=20.ckpt", weights_only=True)
     masks = saved["callbacks"]["MaskingCallback"]["masking"]["masks"]
-    assert differences(start.state, {"model": dict(saved["state_dict"]), "masks": masks}) == []
+    assert start.state == bits({"model": saved["state_dict"], "masks": masks})
 
 
 def test_another_network_gets_masks_of_its_own(tmp_path):
@@ -221,10 +222,10 @@ def test_a_plan_ends_in_the_superposition_of_its_tickets_and_resumes_in_a_cycle(
     trainer.fit(Module(), Loader())
     states = {n: torch.load(tmp_path / f"step={n}.ckpt", weights_only=True)["state_dict"] for n in (30, 40, 50)}
     assert whole.superposition.tickets == 3
-    assert differences(whole.superposition.ticket(), superposed(whole.masking, states.values())) == []
+    assert bits(whole.superposition.ticket()) == bits(superposed(whole.masking, states.values()))
     assert trainer.optimizers[0].param_groups[0]["lr"] == PLAN[-1].lr(9)
     for step in (33, 40):
         resumed = MaskingCallback("rigl", DENSITY, update_frequency=5, phases=PLAN)
         second = make_trainer(tmp_path, resumed)
         second.fit(Module(), Loader(), ckpt_path=tmp_path / f"step={step}.ckpt")
-        assert differences(end(trainer, whole), end(second, resumed)) == []
+        assert state_of(second, resumed) == state_of(trainer, whole)

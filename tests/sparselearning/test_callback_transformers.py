@@ -11,13 +11,13 @@ from torch import nn
 
 from sparselearning import UsageError, take_ticket
 from tests.exact import DENSITY, PLAN, RIGL, STEPS, UPDATES, Exact, bits, superposed
-from tests.tiny import differences, launch
+from tests.tiny import launch
 
 pytest.importorskip("transformers")
 from transformers import TrainerCallback
 
 from sparselearning.callbacks.transformers import MaskingCallback
-from tests.hf import MODELS, end, make_trainer
+from tests.hf import MODELS, make_trainer, state_of
 
 every_model = pytest.mark.parametrize("name", MODELS)
 
@@ -46,7 +46,7 @@ def test_fifty_steps_and_three_updates_are_exact(name, tmp_path):
     assert len(callback.masking.masks) == {"bert": 2 * 6 + 2, "gpt2": 2 * 4}[name]  # no embedding, no tied head
     trainer.save_model(tmp_path / "final")
     loaded = type(trainer.model).from_pretrained(tmp_path / "final")
-    assert differences(dict(loaded.state_dict()), dict(trainer.model.state_dict())) == []
+    assert bits(loaded.state_dict()) == bits(trainer.model.state_dict())
     assert sum(int((ticket[n] != 0).sum()) for n in callback.masking.masks) == callback.masking.nnz
 
 
@@ -58,7 +58,7 @@ def test_a_resumed_training_ends_in_the_same_bits(name, tmp_path):
     resumed = MaskingCallback(**RIGL)
     second = make_trainer(name, tmp_path / "elsewhere", resumed)
     second.train(resume_from_checkpoint=str(tmp_path / "checkpoint-20"))
-    assert differences(end(trainer, whole), end(second, resumed)) == []
+    assert state_of(second, resumed) == state_of(trainer, whole)
 
 
 class Norm(TrainerCallback):
@@ -119,7 +119,7 @@ def test_a_second_training_goes_on_with_the_masks(tmp_path):
     start = Start()
     trainer.add_callback(start)
     trainer.train()
-    assert differences(start.masks, masks) == []
+    assert start.masks == masks
     assert (callback.masking.step, callback.masking.updates) == (2 * 10, 2 * 2)
 
 
@@ -139,7 +139,7 @@ def test_the_best_model_comes_with_its_masks(tmp_path):
     best = Path(trainer.state.best_model_checkpoint)
     saved = torch.load(best / "optimizer.pt", weights_only=True)["state"]["sparse training"]["masking"]
     assert saved["updates"] < UPDATES
-    assert differences(callback.masking.masks, saved["masks"]) == []
+    assert bits(callback.masking.masks) == bits(saved["masks"])
     take_ticket(trainer.model.state_dict(), callback.masking.masks)
 
 
@@ -164,7 +164,7 @@ def test_what_cannot_be_right_is_refused_in_one_line(tmp_path):
 def test_two_processes_have_the_same_masks_and_resume_to_the_same_bits(tmp_path):
     assert launch(2, whole_and_resumed, tmp_path) == [0, 0]
     first, second = (torch.load(tmp_path / str(rank)) for rank in range(2))
-    assert differences(first, second) == []
+    assert first == second
     assert first["masking"]["masking"]["updates"] == 2
 
 
@@ -176,8 +176,8 @@ def whole_and_resumed(folder: Path) -> None:
         trainer = make_trainer("bert", folder, callback, max_steps=8, save_steps=4, ddp_backend="gloo")
         trainer.train(checkpoint)
         assert trainer.args.world_size == 2
-        ends.append(end(trainer, callback))
-    assert differences(*ends) == []
+        ends.append(state_of(trainer, callback))
+    assert ends[0] == ends[1]
     torch.save(ends[0], folder / rank)
 
 
@@ -201,12 +201,12 @@ def test_a_plan_ends_in_the_superposition_of_its_tickets_and_resumes_in_a_cycle(
     ends = [load_file(tmp_path / f"checkpoint-{step}/model.safetensors") for step in (30, 40, 50)]
     ticket = superposed(whole.masking, ends)
     assert whole.superposition.tickets == 3
-    assert differences({name: whole.superposition.ticket()[name] for name in ticket}, ticket) == []
+    assert bits({name: whole.superposition.ticket()[name] for name in ticket}) == bits(ticket)
     for step in (35, 40):
         resumed = MaskingCallback("rigl", DENSITY, update_frequency=5, phases=PLAN)
         second = make_trainer("bert", tmp_path / "elsewhere", resumed)
         second.train(str(tmp_path / f"checkpoint-{step}"))
-        assert differences(end(trainer, whole), end(second, resumed)) == []
+        assert state_of(second, resumed) == state_of(trainer, whole)
 
 
 def test_a_plan_of_other_steps_is_refused_and_missing_tickets_are_told(tmp_path):

@@ -9,7 +9,9 @@ import torch
 from torch import nn
 
 from sparselearning import Masking, take_ticket
-from tests.misuse import KEPT, Parts, backward, batch, bits, check_sparse, every, network, refused, train, training
+from tests.exact import bits, check_sparse
+from tests.misuse import every, refused
+from tests.networks import NNZ, Parts, backward, batch, network, train, training
 
 METHODS_THAT_MOVE: list[tuple[str, dict[str, Any]]] = [
     ("static", {}), ("set", {}), ("rigl", {}), ("granet", {"prune_end": 4}), ("snfs", {}), ("dsr", {})
@@ -39,9 +41,9 @@ OPTIMIZERS: dict[str, tuple[type[torch.optim.Optimizer], dict[str, Any]]] = {
 def test_state_of_dense_training_is_cleared_outside_the_masks(make: Any, options: dict[str, Any], method: str) -> None:
     model = network()
     optimizer = make(model.parameters(), **options)
-    train(model, optimizer, 3)
+    train(model, optimizer, range(3))
     masking = Masking(model, optimizer, method, 0.2)
-    train(model, optimizer, 1)
+    train(model, optimizer, range(1))
     check_sparse(masking)
 
 
@@ -52,12 +54,12 @@ def test_state_loaded_from_a_dense_run_is_cleared_outside_the_masks(
 ) -> None:
     dense, model = network(), network()
     saved = make(dense.parameters(), **options)
-    train(dense, saved, 3)
+    train(dense, saved, range(3))
     optimizer = make(model.parameters(), **options)
     masking = Masking(model, optimizer, method, 0.2)
-    train(model, optimizer, 2)
+    train(model, optimizer, range(2))
     optimizer.load_state_dict(saved.state_dict())
-    train(model, optimizer, 1)
+    train(model, optimizer, range(1))
     check_sparse(masking)
 
 
@@ -137,7 +139,7 @@ def test_the_network_stays_sparse_through(
     parts = training(method, steps=5, **options)
     meddle(parts)
     for _ in range(5):
-        train(parts.model, parts.optimizer, 1)
+        train(parts.model, parts.optimizer, range(1))
         check_sparse(parts.masking)
     take_ticket(parts.model.state_dict(), parts.masking.masks)
 
@@ -149,7 +151,7 @@ def test_a_model_of_another_precision_trains_on(method: str, options: dict[str, 
     parts.model.to(dtype)
     for state in parts.optimizer.state.values():
         state.update({name: s.to(dtype) for name, s in state.items() if isinstance(s, torch.Tensor)})
-    train(parts.model, parts.optimizer, 5)
+    train(parts.model, parts.optimizer, range(5))
     check_sparse(parts.masking)
 
 
@@ -172,7 +174,7 @@ def test_a_step_without_gradients_does_no_harm_where_none_are_read(method: str) 
     parts = training(method, steps=3)
     parts.optimizer.zero_grad()
     parts.optimizer.step()
-    train(parts.model, parts.optimizer, 4)
+    train(parts.model, parts.optimizer, range(4))
     check_sparse(parts.masking)
 
 
@@ -202,14 +204,14 @@ def test_lbfgs_trains_where_no_connection_moves() -> None:
 
     for _ in range(3):
         optimizer.step(closure)
-    assert masking.nnz == KEPT
+    assert masking.nnz == NNZ
     for name, mask in masking.masks.items():
         assert not masking.weights[name][~mask].any()
 
 
 def test_two_masked_networks_do_not_meet() -> None:
     first, second = training("set"), training("rigl")
-    train(second.model, second.optimizer, 3)
-    train(first.model, first.optimizer, 3)
+    train(second.model, second.optimizer, range(3))
+    train(first.model, first.optimizer, range(3))
     for parts in (first, second):
         check_sparse(parts.masking)

@@ -9,16 +9,8 @@ from torch.nn.utils import parametrizations, prune
 
 from sparselearning import take_ticket
 from sparselearning.topology import Topology
-from tests.misuse import (
-    Parts,
-    backward,
-    every,
-    network,
-    refused,
-    sgd,
-    train,
-    training,
-)
+from tests.misuse import every, refused
+from tests.networks import Parts, backward, network, sgd, train, training
 
 # ---- refused at the next step or the next topology update ------------------------------------------------------------
 
@@ -143,7 +135,7 @@ def test_what_makes_the_network_wrong_is_refused_at_the_next_topology_update(
     parts = training(method, steps=3)
     meddle(parts)
     updates = parts.masking.updates
-    refused(lambda: train(parts.model, parts.optimizer, 1), match)  # the fourth step moves connections
+    refused(lambda: train(parts.model, parts.optimizer, range(1)), match)  # the fourth step moves connections
     assert parts.masking.updates == updates
 
 
@@ -158,7 +150,7 @@ def test_weights_that_others_wrote_are_refused_at_the_next_step_and_in_a_ticket(
     meddle(parts)
     refused(lambda: take_ticket(parts.model.state_dict(), parts.masking.masks), "outside")
     if meddle is not write_through_data:  # which torch does not count, so that the next step clears it
-        refused(lambda: train(parts.model, parts.optimizer, 1), "outside")
+        refused(lambda: train(parts.model, parts.optimizer, range(1)), "outside")
 
 
 @pytest.mark.parametrize("meddle", [load_and_assign, exchange_a_layer, exchange_a_parameter])

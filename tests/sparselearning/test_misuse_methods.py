@@ -8,7 +8,9 @@ import torch
 
 from sparselearning import METHODS, Masking, methods
 from sparselearning.methods import Layer, Method
-from tests.misuse import KEPT, backward, bits, check_sparse, every, inf, nan, network, refused, sgd, train
+from tests.exact import bits, check_sparse
+from tests.misuse import every, inf, nan, refused
+from tests.networks import NNZ, backward, network, sgd, train
 
 GROWS: dict[str, Any] = {"title": "New", "sparse_init": "erk", "growth": "gradient"}
 PRUNES = GROWS | {"pruning": "gradual"}
@@ -67,7 +69,7 @@ def refused_to_move(match: str) -> Masking:
     model = network()
     optimizer = sgd(model)
     masking = Masking(model, optimizer, "new", 0.2, update_frequency=2)
-    train(model, optimizer, 1)
+    train(model, optimizer, range(1))
     before = bits(masking.masks)
     backward(model)
     refused(optimizer.step, match)
@@ -82,7 +84,7 @@ def test_a_score_that_is_none_is_refused_and_moves_nothing(
     monkeypatch.setitem(METHODS, "new", Method(**(GROWS | {"growth": "new"})))
     monkeypatch.setitem(methods.GROWTH, "new", score)
     masking = refused_to_move(match)
-    assert masking.nnz == KEPT
+    assert masking.nnz == NNZ
 
 
 SHARES: dict[str, tuple[Callable[[Any, Any], Any], str]] = {
@@ -113,5 +115,5 @@ def test_scores_of_other_number_types_are_scores(monkeypatch: pytest.MonkeyPatch
         model = network()
         optimizer = sgd(model)
         masking = Masking(model, optimizer, "new", 0.2, update_frequency=2)
-        train(model, optimizer, 5)
+        train(model, optimizer, range(5))
         check_sparse(masking)

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from sparselearning import METHODS, Masking
-from tests.misuse import KEPT, bits, check_sparse, every, inf, nan, network, refused, sgd, train
+from tests.exact import bits, check_sparse
+from tests.misuse import every, inf, nan, refused
+from tests.networks import NNZ, network, sgd, train
 
 GRANET: dict[str, Any] = {"method": "granet", "prune_end": 8, "update_frequency": 2}
 PF: dict[str, Any] = {"method": "pf", "prune_end": 8}
@@ -59,7 +61,7 @@ def test_a_wrong_option_is_refused_before_anything_is_touched(options: dict[str,
     refused(lambda: Masking(model, optimizer, **({"density": 0.2} | options)), match)
     assert bits(model.state_dict()) == before
     masking = Masking(model, optimizer, "set", 0.2, update_frequency=2)  # the same call put right
-    train(model, optimizer, 5)
+    train(model, optimizer, range(5))
     check_sparse(masking)
 
 
@@ -82,7 +84,7 @@ def test_numbers_of_other_kinds_are_numbers(options: dict[str, Any]) -> None:
     model = network()
     optimizer = sgd(model)
     masking = Masking(model, optimizer, "set", **options)
-    train(model, optimizer, 5)
+    train(model, optimizer, range(5))
     check_sparse(masking)
 
 
@@ -106,8 +108,8 @@ def changed(**change: Any) -> Callable[[], dict[str, Any]]:
 
 
 def one_layer_empty() -> dict[str, Tensor]:
-    first, last = torch.zeros(6, 1, 3, 3), torch.zeros(10, 54)
-    last.view(-1)[:KEPT] = 1
+    first, last = torch.zeros(6, 2, 3, 3), torch.zeros(10, 54)
+    last.view(-1)[:NNZ] = 1
     return {"0.weight": first, "4.weight": last}
 
 
@@ -126,8 +128,8 @@ GIVEN: dict[str, tuple[Callable[[], Any], str]] = {
     "None for a layer": (changed(to=lambda mask: None), "4.weight|another model"),
     "a number for a layer": (changed(to=lambda mask: 0.2), "4.weight|another model"),
     "lists for a layer": (changed(to=lambda mask: mask.tolist()), "4.weight|another model"),
-    "too many": (changed(to=torch.ones_like), "connections to start from, but density 0.2 means 119"),
-    "too few": (changed(to=torch.zeros_like), "connections to start from, but density 0.2 means 119"),
+    "too many": (changed(to=torch.ones_like), "connections to start from, but density 0.2 means 130"),
+    "too few": (changed(to=torch.zeros_like), "connections to start from, but density 0.2 means 130"),
     "a layer without any": (one_layer_empty, "0.weight"),
     "NaN": (nan_for_connections, "there are 0 connections"),
     "on the meta device": (changed(to=lambda mask: mask.to("meta")), "4.weight|meta"),

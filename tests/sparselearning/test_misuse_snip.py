@@ -5,7 +5,9 @@ from typing import Any
 import torch
 
 from sparselearning import Masking
-from tests.misuse import batch, bits, every, inf, nan, network, refused, sgd
+from tests.exact import bits
+from tests.misuse import every, inf, nan, refused
+from tests.networks import batch, network, sgd
 
 
 def exhausted() -> Any:

@@ -8,19 +8,9 @@ import pytest
 import torch
 
 from sparselearning import Superposition, take_ticket
-from tests.misuse import (
-    KEPT,
-    Parts,
-    bits,
-    check_sparse,
-    every,
-    inf,
-    nan,
-    network,
-    refused,
-    train,
-    training,
-)  # fmt: skip
+from tests.exact import bits, check_sparse
+from tests.misuse import every, inf, nan, refused
+from tests.networks import NNZ, Parts, network, train, training
 
 State = dict[str, Any]
 GRANET: dict[str, Any] = {"method": "granet", "prune_end": 8}
@@ -39,7 +29,7 @@ NO_STATE: dict[str, tuple[Callable[[Parts], Any], str]] = {
     "the optimizer's state": (lambda parts: parts.optimizer.state_dict(), "state"),
     "a checkpoint of all": (lambda parts: {"masking": parts.masking.state_dict(), "epoch": 3}, "state"),
     "a superposition's state": (lambda parts: Superposition(["0.weight"], 3).state_dict(), "not of RigL"),
-    "of another density": (lambda parts: training(density=0.1).masking.state_dict(), "59"),
+    "of another density": (lambda parts: training(density=0.1).masking.state_dict(), "65"),
     "of another method": (lambda parts: training("set").masking.state_dict(), "SET"),
     "of fewer layers": (lambda parts: training(exempt=["0.*"]).masking.state_dict(), "4.weight|another|weights"),
     "of another growth": (lambda parts: training(growth="momentum").masking.state_dict(), "momentum|growth"),
@@ -74,7 +64,7 @@ def move_all_to_the_head(state: State) -> None:
     """The right number, but a layer without any."""
     state["masks"]["0.weight"].zero_()
     head = state["masks"]["4.weight"].zero_().view(-1)
-    head[:KEPT] = True
+    head[:NNZ] = True
 
 
 TAMPERED: dict[str, tuple[Callable[[State], Any], str]] = {
@@ -95,12 +85,12 @@ TAMPERED: dict[str, tuple[Callable[[State], Any], str]] = {
     **put("masks", None, {}, [], torch.ones(3)),
     **put("explored", None, {}, []),
     **put("dense_momentum", None, [], {"4.weight": torch.zeros(10, 54)}),
-    **put("target", None, "119", 118, match="119|target"),
+    **put("target", None, "130", 129, match="130|target"),
     **put("method", None, "rigl", 3, match="RigL|method"),
-    "a connection more": (mask(open_one), "120|119|connections"),
-    "a connection less": (mask(close_one), "118|119|connections"),
-    "all connections": (mask(torch.ones_like), "119|connections"),
-    "no connection": (mask(torch.zeros_like), "4.weight|119|connections"),
+    "a connection more": (mask(open_one), "131|130|connections"),
+    "a connection less": (mask(close_one), "129|130|connections"),
+    "all connections": (mask(torch.ones_like), "130|connections"),
+    "no connection": (mask(torch.zeros_like), "4.weight|130|connections"),
     "a layer without any": (move_all_to_the_head, "0.weight"),
     "a layer less": (lambda state: state["masks"].pop("4.weight"), "4.weight|masks"),
     "a layer more": (lambda state: state["masks"].update({"5.weight": torch.ones(2) > 0}), "5.weight|masks"),
@@ -124,7 +114,7 @@ def check_untouched(parts: Parts, load: Callable[[], Any], match: str) -> None:
     assert numbers == (
         masking.step, masking.updates, masking.dropped, masking.grown, masking.window, masking.threshold
     )  # fmt: skip
-    train(parts.model, parts.optimizer, 3)
+    train(parts.model, parts.optimizer, range(3))
     check_sparse(masking)
 
 
@@ -162,14 +152,14 @@ def test_a_state_from_the_middle_of_gradual_pruning_is_taken() -> None:
     begun, fresh = training("granet", prune_end=8, steps=4), training("granet", prune_end=8, steps=0)
     fresh.model.load_state_dict(begun.model.state_dict())
     fresh.masking.load_state_dict(begun.masking.state_dict())
-    train(fresh.model, fresh.optimizer, 6)
+    train(fresh.model, fresh.optimizer, range(6))
     check_sparse(fresh.masking)
 
 
 def test_a_state_without_its_model_is_refused_at_the_next_step() -> None:
     parts = training(steps=5)
     parts.masking.load_state_dict(training(seed=1, steps=5).masking.state_dict())
-    refused(lambda: train(parts.model, parts.optimizer, 1), "load the model's state dict too")
+    refused(lambda: train(parts.model, parts.optimizer, range(1)), "load the model's state dict too")
 
 
 def test_a_state_of_another_seed_is_taken_with_its_model() -> None:
@@ -177,7 +167,7 @@ def test_a_state_of_another_seed_is_taken_with_its_model() -> None:
     parts.masking.load_state_dict(other.masking.state_dict())
     parts.model.load_state_dict(other.model.state_dict())
     assert bits(parts.masking.masks) == bits(other.masking.masks)
-    train(parts.model, parts.optimizer, 5)
+    train(parts.model, parts.optimizer, range(5))
     check_sparse(parts.masking)
 
 
@@ -187,7 +177,7 @@ NAMES = ["0.weight", "4.weight"]
 
 
 def superposition(method: str = "caa", taken: int = 2) -> Superposition:
-    made = Superposition(NAMES, KEPT, method)
+    made = Superposition(NAMES, NNZ, method)
     for seed in range(taken):
         parts = training(seed=seed)
         made.add(take_ticket(parts.model.state_dict(), parts.masking.masks))
@@ -199,7 +189,7 @@ AVERAGES: dict[str, tuple[Callable[[State], Any], str]] = {
     **put("tickets", -1, 0, 2.5, nan, "2", None, True),
     **put("average", None, {}, []),
     **put("activations", None, {}, []),
-    **put("count", 118, None, "119"),
+    **put("count", 129, None, "130"),
     **put("method", "cia", None, "CAA"),
     **put("beta", 0.5, None, nan),
     **put("names", None, ["4.weight"], []),

@@ -9,19 +9,9 @@ import torch
 from torch import Tensor
 
 from sparselearning import Superposition, take_ticket
-from tests.misuse import (
-    KEPT,
-    MASKABLE,
-    Parts,
-    backward,
-    bits,
-    every,
-    inf,
-    nan,
-    network,
-    refused,
-    training,
-)  # fmt: skip
+from tests.exact import bits
+from tests.misuse import every, inf, nan, refused
+from tests.networks import NNZ, NUM_WEIGHTS, Parts, backward, network, training
 
 Ticket = dict[str, Any]
 
@@ -108,17 +98,17 @@ BUILT: dict[str, tuple[dict[str, Any], str]] = {
     **{f"names={n!r:.30}": ({"names": n}, "names") for n in (None, "4.weight", 3, [None], [3], network())},
     **{
         f"count={count!r}": ({"count": count}, "count")
-        for count in (None, "119", 119.5, nan, inf, -1, 0, 1, True, 0.2, [119])
+        for count in (None, "130", 130.5, nan, inf, -1, 0, 1, True, 0.2, [130])
     },
     **{f"method={m!r}": ({"method": m}, "superpose") for m in ("CIA", "", None, 0.8, True, ["cia"])},
     **{f"beta={b!r}": ({"method": "cima", "beta": b}, "beta") for b in (-0.1, 1.0, nan, inf, "0.8", None, True)},
-    "swapped": ({"names": KEPT, "count": list(NAMES)}, "names|count"),
+    "swapped": ({"names": NNZ, "count": list(NAMES)}, "names|count"),
 }  # fmt: skip
 
 
 @every(BUILT, "options", "match")
 def test_a_superposition_of_nothing_is_refused(options: dict[str, Any], match: str) -> None:
-    refused(lambda: Superposition(**({"names": NAMES, "count": KEPT} | options)), match)
+    refused(lambda: Superposition(**({"names": NAMES, "count": NNZ} | options)), match)
 
 
 # ---- adding to it ----------------------------------------------------------------------------------------------------
@@ -190,7 +180,7 @@ COMPARED: dict[str, tuple[Callable[[], Any], str]] = {  # wrong beside the ticke
 def test_a_ticket_that_does_not_fit_the_average_is_refused_and_the_average_stays(
     make: Callable[[], Any], match: str, method: str
 ) -> None:
-    superposition = Superposition(NAMES, KEPT, method)
+    superposition = Superposition(NAMES, NNZ, method)
     superposition.add(ticket())
     before = bits(superposition.average), bits(superposition.activations)
     refused(lambda: superposition.add(make()), match)
@@ -199,26 +189,26 @@ def test_a_ticket_that_does_not_fit_the_average_is_refused_and_the_average_stays
 
 @every(NO_TICKET, "make", "match")
 def test_a_first_ticket_that_is_none_is_refused(make: Callable[[], Any], match: str) -> None:
-    superposition = Superposition(NAMES, KEPT, "caa")
+    superposition = Superposition(NAMES, NNZ, "caa")
     refused(lambda: superposition.add(make()), match)
     assert (superposition.tickets, superposition.average, superposition.activations) == (0, {}, {})
     superposition.add(ticket())
-    assert sum(int(superposition.ticket()[name].count_nonzero()) for name in NAMES) == KEPT
+    assert sum(int(superposition.ticket()[name].count_nonzero()) for name in NAMES) == NNZ
 
 
 def test_a_ticket_of_no_tickets_is_refused() -> None:
-    refused(Superposition(NAMES, KEPT).ticket, "no ticket")
+    refused(Superposition(NAMES, NNZ).ticket, "no ticket")
     refused(Superposition((), 0).ticket, "no ticket")
 
 
 def test_more_connections_than_there_are_weights_are_refused() -> None:
-    superposition = Superposition(NAMES, MASKABLE + 1)
+    superposition = Superposition(NAMES, NUM_WEIGHTS + 1)
     refused(lambda: superposition.add(ticket()), "count")
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64], ids=str)
 def test_tickets_of_other_precisions_are_averaged(dtype: torch.dtype) -> None:
-    superposition = Superposition(NAMES, KEPT)
+    superposition = Superposition(NAMES, NNZ)
     first, second = ticket(), {n: t.to(dtype) if t.is_floating_point() else t for n, t in ticket().items()}
     superposition.add(first)
     superposition.add(second)

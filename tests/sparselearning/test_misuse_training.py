@@ -11,19 +11,9 @@ import torch
 from torch import Tensor
 
 from sparselearning import Exploration, Masking, take_ticket
-from tests.misuse import (
-    Parts,
-    backward,
-    bits,
-    check_sparse,
-    every,
-    inf,
-    nan,
-    network,
-    refused,
-    train,
-    training,
-)
+from tests.exact import bits, check_sparse
+from tests.misuse import every, inf, nan, refused
+from tests.networks import Parts, backward, network, train, training
 
 # ---- copies ----------------------------------------------------------------------------------------------------------
 
@@ -42,7 +32,7 @@ COPIES: dict[str, Callable[[Parts], Any]] = {
 def test_a_copy_of_a_masking_is_refused_because_no_optimizer_would_know_it(duplicate: Callable[[Parts], Any]) -> None:
     parts = training()
     refused(lambda: duplicate(parts), "state_dict")
-    train(parts.model, parts.optimizer, 3)
+    train(parts.model, parts.optimizer, range(3))
     check_sparse(parts.masking)
 
 
@@ -54,9 +44,9 @@ def pickled(parts: Any) -> Any:
 def test_copies_of_model_and_optimizer_train_dense_and_give_no_ticket(how: Callable[[Any], Any]) -> None:
     parts = training()
     model, optimizer = how((parts.model, parts.optimizer))
-    train(model, optimizer, 2)
+    train(model, optimizer, range(2))
     refused(lambda: take_ticket(model.state_dict(), parts.masking.masks), "outside")
-    train(parts.model, parts.optimizer, 3)
+    train(parts.model, parts.optimizer, range(3))
     check_sparse(parts.masking)
 
 
@@ -67,7 +57,7 @@ def test_a_network_that_trained_on_after_remove_gives_no_ticket() -> None:
     parts = training()
     parts.masking.remove()
     take_ticket(parts.model.state_dict(), parts.masking.masks)  # still as it was
-    train(parts.model, parts.optimizer, 2)
+    train(parts.model, parts.optimizer, range(2))
     refused(lambda: take_ticket(parts.model.state_dict(), parts.masking.masks), "outside")
 
 
@@ -92,7 +82,7 @@ EXPLORATIONS: dict[str, tuple[dict[str, Any], str]] = {
 def test_an_exploration_that_cannot_be_is_refused_and_training_goes_on(options: dict[str, Any], match: str) -> None:
     parts = training()
     refused(lambda: parts.masking.explore(**({"rate": 0.5} | options)), match)
-    train(parts.model, parts.optimizer, 3)
+    train(parts.model, parts.optimizer, range(3))
     check_sparse(parts.masking)
 
 
@@ -101,7 +91,7 @@ def test_of_two_explorations_before_a_step_the_last_happens() -> None:
     twice.masking.explore(0.9, "random")
     for parts in (twice, once):
         parts.masking.explore(0.3)
-        train(parts.model, parts.optimizer, 2)
+        train(parts.model, parts.optimizer, range(2))
     assert twice.masking.updates == once.masking.updates == 1
     assert bits(twice.masking.masks) == bits(once.masking.masks)
 
@@ -110,7 +100,7 @@ def test_of_two_explorations_before_a_step_the_last_happens() -> None:
 def test_a_topology_update_by_hand_that_cannot_be_is_refused(options: dict[str, Any], match: str) -> None:
     parts = training()
     refused(lambda: parts.masking.update_topology(**({"rate": 0.5, "growth": "random"} | options)), match)
-    train(parts.model, parts.optimizer, 3)
+    train(parts.model, parts.optimizer, range(3))
     check_sparse(parts.masking)
 
 
@@ -130,7 +120,7 @@ PHASES: dict[str, tuple[dict[str, Any], str]] = {
 def test_a_phase_that_cannot_be_is_refused(options: dict[str, Any], match: str) -> None:
     parts = training()
     refused(lambda: parts.masking.begin_phase(**({"start": 3, "end": 9} | options)), match)
-    train(parts.model, parts.optimizer, 3)
+    train(parts.model, parts.optimizer, range(3))
     check_sparse(parts.masking)
 
 

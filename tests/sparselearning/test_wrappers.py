@@ -11,8 +11,8 @@ from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
 from sparselearning import Masking
-from tests.exact import RIGL, STEPS, Exact
-from tests.tiny import Tiny, differences
+from tests.exact import RIGL, STEPS, Exact, bits
+from tests.tiny import Tiny
 
 Wrapped = tuple[nn.Module, Any, Callable[[Tensor], Any]]  # and what computes the gradients of a loss
 Wrap = Callable[[nn.Module, torch.optim.Optimizer], Wrapped]
@@ -87,4 +87,4 @@ def test_wrapped_training_is_plain_training_under_plain_names(name: str) -> None
     assert list(wrapped.masking.masks) == list(exact.masking.masks)
     wrapped.end()
     if "bf16" not in name:
-        assert differences(dict(model.state_dict()), dict(plain.state_dict())) == []
+        assert bits(model.state_dict()) == bits(plain.state_dict())
