@@ -26,7 +26,6 @@ from utils.command_line.options import CifarOptions
 from utils.command_line.parser import parse
 from utils.data.cifar import load_cifar
 from utils.data.protocol import Splits
-from utils.data.recipes import LOOK
 from utils.reporting.ensemble import finish_ensemble
 from utils.reporting.summary import finish, save_member
 from utils.reporting.tracking import Tracker
@@ -49,7 +48,11 @@ def main() -> None:
         limit_train=args.limit_train,
         limit_test=args.limit_test,
         valid_fraction=args.valid_fraction,
-        look={name: getattr(args, name) for name in LOOK},
+        image_size=args.image_size,
+        mean=args.mean,
+        std=args.std,
+        flip=args.flip,
+        label_column=args.label_column,
     )
     side = data.train.side
     train_all(folder, accelerator, data, lambda: build(args.model, data.num_classes, args.width, side))

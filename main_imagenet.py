@@ -1,4 +1,4 @@
-"""Sparse training with tickets on ImageNet, or any folder of photographs (Yin et al., Sup-tickets, UAI 2022).
+"""Sparse training with tickets on ImageNet, or any folder of images (Yin et al., Sup-tickets, UAI 2022).
 
 python main_imagenet.py --data-dir IMAGENET --sparse --method granet --density 0.1 --sup-tickets      Table 3
 python main_imagenet.py --data-dir IMAGENET --eval-only --ticket runs/NAME/ticket.safetensors
@@ -20,8 +20,7 @@ from models.classifiers import build
 from utils.command_line.errors import one_line_errors
 from utils.command_line.options import ImageNetOptions
 from utils.command_line.parser import parse
-from utils.data.imagenet import load_photos
-from utils.data.stream import stream_photos
+from utils.data.imagenet import load_imagenet
 from utils.run_folder.tickets import load_ticket
 from utils.training.build import make_accelerator
 from utils.training.evaluation import evaluate
@@ -32,7 +31,19 @@ def main() -> None:
     args = parse(ImageNetOptions, __doc__)
     accelerator = make_accelerator(args)
     folder = None if args.eval_only else open_folder(args, accelerator)
-    data = (stream_photos if args.streaming else load_photos)(args, accelerator.device)
+    data = load_imagenet(
+        args.data,
+        args.data_dir,
+        accelerator.device,
+        image_size=args.image_size,
+        batch_size=args.batch_size,
+        streaming=args.streaming,
+        workers=args.workers,
+        limit_train=args.limit_train,
+        limit_test=args.limit_test,
+        valid_fraction=args.valid_fraction,
+        label_column=args.label_column,
+    )
 
     def network() -> nn.Module:
         return build(args.model, data.num_classes, args.image_size, args.width)

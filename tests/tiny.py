@@ -32,7 +32,9 @@ import utils.training.evaluation
 import utils.training.interruption
 from models import MODELS
 from utils.command_line.program import SIGNALS
-from utils.data.cifar import PAD, ImageSet, Splits
+from utils.data.protocol import Splits
+from utils.data.recipes import PAD
+from utils.data.small_images import SmallImages
 from utils.reporting.tracking import Tracker
 
 CLASSES, TRAIN, TEST = 10, 44, 37
@@ -80,16 +82,16 @@ NETWORKS: dict[str, Callable[[int, float], nn.Module]] = {
 
 
 def load_images(name: str, data_dir: str | None, device: Any, *, limit_train: int | None = None,
-                limit_test: int | None = None, valid_fraction: float = 0.0, look: Any = None) -> Splits:  # fmt: skip
-    """In the place of `load_cifar`: noise whose colour tells the class."""
+                limit_test: int | None = None, valid_fraction: float = 0.0, **changes: Any) -> Splits:  # fmt: skip
+    """In the place of `load_cifar`: noise whose color tells the class."""
 
-    def images(n: int) -> ImageSet:
+    def images(n: int) -> SmallImages:
         labels = torch.arange(n) % CLASSES
         noise = torch.randint(0, 64, (n, 32, 32, 3), generator=torch.Generator().manual_seed(n))
-        colour = torch.stack((labels, 3 * labels % CLASSES, 7 * labels % CLASSES), 1).view(n, 1, 1, 3)
-        pixels = F.pad((noise + 20 * colour).byte(), (0, 0, PAD, PAD, PAD, PAD))
+        color = torch.stack((labels, 3 * labels % CLASSES, 7 * labels % CLASSES), 1).view(n, 1, 1, 3)
+        pixels = F.pad((noise + 20 * color).byte(), (0, 0, PAD, PAD, PAD, PAD))
         mean, std = torch.full((3, 1, 1), 0.45), torch.full((3, 1, 1), 0.25)
-        return ImageSet(pixels, labels, mean, std, CLASSES, flip=True, shift=4)
+        return SmallImages(pixels, labels, mean, std, CLASSES, flip=True, shift=4)
 
     held_out = replace(images(20), flip=False, shift=0) if valid_fraction else None
     return Splits(images(limit_train or TRAIN), held_out, replace(images(limit_test or TEST), flip=False, shift=0), 10)

@@ -31,8 +31,8 @@ from utils.command_line.errors import one_line_errors
 from utils.command_line.options import CifarOptions
 from utils.command_line.parser import Help, Parser
 from utils.command_line.paths import check_report, file_path, place
-from utils.data.cifar import PAD, ImageSet
-from utils.data.small_sources import SIDE
+from utils.data.recipes import PAD, SIDE
+from utils.data.small_images import SmallImages
 from utils.files.whole import write_whole
 from utils.run_folder.folder import PACKAGES, environment
 
@@ -130,7 +130,7 @@ def augmented_batches(args: argparse.Namespace) -> Iterator[tuple[Tensor, Tensor
     images = torch.randint(256, (count, side, side, 3), dtype=torch.uint8, device=args.device)
     labels = torch.randint(CLASSES, (count,), device=args.device)
     half = torch.full((3, 1, 1), 0.5, device=args.device)
-    order = ImageSet(images, labels, half, half, CLASSES, flip=True, shift=PAD).epoch(seed=0, epoch=0)
+    order = SmallImages(images, labels, half, half, CLASSES, flip=True, shift=PAD).epoch(seed=0, epoch=0)
     for stop in itertools.cycle(range(args.batch_size, count + 1, args.batch_size)):
         yield order.batch(stop - args.batch_size, stop)
 
@@ -169,7 +169,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--warm-up", type=positive, default=2, metavar="N", help="pairs before, which do not count (2)")
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"], help="(a GPU where there is one)")
     parser.add_argument("--mixed-precision", default="no", choices=["no", "bf16"], help="(no)")
-    parser.add_argument("--data-dir", type=place, metavar="FOLDER", help="loader: photographs to read (generated ones)")
+    parser.add_argument("--data-dir", type=place, metavar="FOLDER", help="loader: images to read (generated ones)")
     parser.add_argument("--image-size", type=positive, default=224, metavar="N", help="loader: side of a crop (224)")
     parser.add_argument("--json", type=file_path, metavar="FILE", help="write the numbers here")
     args, default = parser.parse_args(argv), "cuda" if torch.cuda.is_available() else "cpu"

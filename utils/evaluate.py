@@ -31,7 +31,7 @@ from utils.data.cifar import load_cifar
 from utils.data.protocol import Images
 from utils.files.whole import write_whole
 from utils.reporting.tables import models_table
-from utils.run_folder.headers import agreed, look_of, number, required
+from utils.run_folder.headers import agreed, number, preprocessing_of, required
 from utils.run_folder.tickets import load_ticket, read_header
 from utils.training.evaluation import BATCH
 from utils.training.metrics import DIVERSITY, ensemble, per_sample, summarize
@@ -78,8 +78,8 @@ def evaluate_tickets(args: Namespace) -> dict[str, Any]:
     """The content of `--json`: metrics and connections of each ticket, and of all of them together."""
     headers = [read_header(path) for path in args.tickets]
     data = required("data", agreed(headers, "data", args.data))
-    look = look_of(headers, data)
-    splits = load_cifar(data, args.data_dir, device(), limit_train=1, limit_test=args.limit_test, look=look)
+    options = preprocessing_of(headers, data)
+    splits = load_cifar(data, args.data_dir, device(), limit_train=1, limit_test=args.limit_test, **options)
     test, tickets, predictions = splits.test, [], []
     for path, header in zip(args.tickets, headers, strict=True):
         name = required("model", args.model or header.get("model"))

@@ -32,7 +32,7 @@ from utils.data.cifar import load_cifar
 from utils.data.protocol import Images
 from utils.evaluate import connections, device, network, predict, ticket_parser, write_numbers
 from utils.reporting.tables import models_table
-from utils.run_folder.headers import Tickets, look_of, number, required, training_part
+from utils.run_folder.headers import Tickets, number, preprocessing_of, required, training_part
 from utils.run_folder.tickets import check_same_model, save_ticket
 from utils.training.build import averaging
 from utils.training.evaluation import recompute_batch_norm
@@ -54,7 +54,7 @@ class Bench:
             limit_train=limit,
             limit_test=args.limit_test,
             valid_fraction=fraction,
-            look=look_of(tickets.headers, data),
+            **preprocessing_of(tickets.headers, data),
         )
         self.test, self.valid = splits.test, splits.valid if args.greedy else None
         seed, epochs = (int(number(tickets.headers[0], name) or 0) for name in ("seed", "epochs"))

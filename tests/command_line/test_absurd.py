@@ -9,7 +9,7 @@ from sparselearning.phases import normal_phase, sup_tickets
 from tests.tiny import SPARSE, load_images, main
 from utils.command_line.options import CifarOptions, ImageNetOptions
 from utils.command_line.parser import parse
-from utils.data.cifar import Splits
+from utils.data.protocol import Splits
 from utils.reporting.summary import plan_table
 
 HUGE = 10**9

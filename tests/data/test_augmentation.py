@@ -9,7 +9,9 @@ import torchvision.transforms.functional as TF
 from scipy.stats import chisquare, contingency
 from torch import Tensor
 
-from utils.data.cifar import PAD, RECIPES, ImageSet, load_cifar
+from utils.data.cifar import load_cifar
+from utils.data.recipes import PAD, RECIPES
+from utils.data.small_images import SmallImages
 
 COPIES = 6480
 # from the data themselves, by other projects (kuangliu/pytorch-cifar, weiaicunzai/pytorch-cifar100)
@@ -19,13 +21,13 @@ STATISTICS = {
 }
 
 
-def copies(flip: bool, shift: int) -> ImageSet:
+def copies(flip: bool, shift: int) -> SmallImages:
     """One image in which no two pixels are alike, many times; its bytes come out of a batch as they are."""
     row, column = torch.meshgrid(torch.arange(32), torch.arange(32), indexing="ij")
     image = torch.stack((row + 1, column + 1, 7 * row + column % 7), dim=2).byte()  # 0 is the rim's alone
     images = torch.nn.functional.pad(image, (0, 0, PAD, PAD, PAD, PAD)).expand(COPIES, -1, -1, -1)
     mean, std = torch.zeros(3, 1, 1), torch.full((3, 1, 1), 1 / 255)
-    return ImageSet(images, torch.arange(COPIES) % 10, mean, std, 10, flip, shift)
+    return SmallImages(images, torch.arange(COPIES) % 10, mean, std, 10, flip, shift)
 
 
 def placed(batch: Tensor) -> Tensor:

@@ -17,7 +17,9 @@ from PIL import Image
 from torchvision.datasets import CIFAR10
 
 from sparselearning.errors import UsageError
-from utils.data.cifar import RECIPES, ImageSet, load_cifar
+from utils.data.cifar import load_cifar
+from utils.data.recipes import RECIPES
+from utils.data.small_images import SmallImages
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "cifar10"
 NAMES = [f"class{i}" for i in range(10)]
@@ -118,7 +120,7 @@ def test_every_form_gives_the_same_tensors(write, tmp_path, monkeypatch, capfd):
     assert capfd.readouterr() == ("", "")  # no progress bar outside a terminal
     assert splits.valid is None and splits.num_classes == 10
     for split in ("train", "test"):
-        images: ImageSet = getattr(splits, split)
+        images: SmallImages = getattr(splits, split)
         pixels, labels = pixels_and_labels(split)
         assert images.images.dtype == torch.uint8 and images.images.shape[1:] == (40, 40, 3)
         assert np.array_equal(images.images[:, 4:36, 4:36].numpy(), pixels)
@@ -287,24 +289,24 @@ def test_wrong_arguments_are_named(tmp_path):
 
 @pytest.mark.parametrize("error", [ConnectionError("no route\nmore"), OSError("disk"), RuntimeError("404"), KeyError()])
 def test_an_unreachable_hub_is_named(error, monkeypatch):
-    def load_dataset(name):
+    def load_dataset(name, config):
         assert name == "uoft-cs/cifar100"
         raise error
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    assert_refused("cannot reach the Hub for uoft-cs/cifar100: .*; give --data-dir FOLDER", "cifar100", None)
+    assert_refused("cannot get uoft-cs/cifar100 from the Hub: .*; give --data-dir FOLDER", "cifar100", None)
 
 
 def test_offline_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
-    assert_refused("cannot reach the Hub for uoft-cs/cifar10: .*; give --data-dir FOLDER", "cifar10", None)
+    assert_refused("cannot get uoft-cs/cifar10 from the Hub: .*; give --data-dir FOLDER", "cifar10", None)
 
 
 def test_the_hub_is_read_like_a_folder(monkeypatch):
     tables = datasets.DatasetDict({split: table(split) for split in ("train", "test")})
-    monkeypatch.setattr(datasets, "load_dataset", lambda name: tables)
+    monkeypatch.setattr(datasets, "load_dataset", lambda name, config: tables)
     assert load_cifar("cifar10", None, "cpu").train.labels.tolist() == pixels_and_labels("train")[1]
 
 
@@ -312,7 +314,7 @@ def test_the_hub_is_read_like_a_folder(monkeypatch):
 
 
 @pytest.fixture
-def train(tmp_path) -> ImageSet:
+def train(tmp_path) -> SmallImages:
     write_saved(tmp_path)
     return load_cifar("cifar10", str(tmp_path), "cpu").train
 

@@ -44,7 +44,7 @@ def clothes(tmp_path_factory) -> Path:
 
 
 def own(folder: Path, limit: int | None = None, **look: Any) -> Any:
-    return load_cifar("clothes", str(folder), "cpu", limit_train=limit, look=look)
+    return load_cifar("clothes", str(folder), "cpu", limit_train=limit, **look)
 
 
 def stack(*numbers: int) -> np.ndarray:
@@ -79,7 +79,7 @@ def test_images_of_any_size_are_resized(side, clothes, tmp_path):
 
 def test_known_data_may_have_another_size_too(tmp_path):
     digits = load_cifar("digits", None, "cpu", limit_train=5, limit_test=5)
-    large = load_cifar("digits", None, "cpu", limit_train=5, limit_test=5, look={"image_size": 64})
+    large = load_cifar("digits", None, "cpu", limit_train=5, limit_test=5, image_size=64)
     assert large.train.side == 64 and torch.equal(large.train.mean, digits.train.mean)
     digit = tmp_path / "train/0/0.png"
     for i in range(10):
@@ -88,7 +88,7 @@ def test_known_data_may_have_another_size_too(tmp_path):
             Image.new("RGB", (32, 32)).save(tmp_path / split / str(i) / "0.png")
     Image.new("RGB", (28, 28)).save(digit)
     with pytest.raises(UsageError, match="28×28 pixels, not 32×32"):  # it cannot be CIFAR-10
-        load_cifar("cifar10", str(tmp_path), "cpu", look={"image_size": 28})
+        load_cifar("cifar10", str(tmp_path), "cpu", image_size=28)
 
 
 def test_mean_and_deviation_are_those_of_the_training_images(clothes):
@@ -115,7 +115,7 @@ def test_a_channel_in_which_nothing_differs_stays_finite(tmp_path):
 @pytest.mark.parametrize(("name", "flip", "mirrored"), [("clothes", None, True), ("clothes", "none", False),
                                                         ("digits", None, False), ("digits", "horizontal", True)])  # fmt: skip  # noqa: E501
 def test_images_are_mirrored_as_asked(name, flip, mirrored, clothes):
-    train = load_cifar(name, None if name == "digits" else str(clothes), "cpu", look={"flip": flip}).train
+    train = load_cifar(name, None if name == "digits" else str(clothes), "cpu", flip=flip).train
     assert any(bool(train.epoch(0, epoch).flips.any()) for epoch in range(3)) == mirrored
 
 

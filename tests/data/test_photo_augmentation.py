@@ -1,7 +1,6 @@
 """Photographs as the network meets them: torchvision's own preprocessing of tests, another crop in every epoch."""
 
 import itertools
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,15 +9,15 @@ from PIL import Image
 from torchvision.models import ResNet50_Weights
 
 from tests.data.test_photos import CPU, encoded
-from utils.data.imagenet import PhotoSet, Samples
+from utils.data.large_images import LargeImages, Samples
+from utils.data.rows import EncodedRows
 
 
-class Same:
+class Same(EncodedRows):
     """One photograph again and again, of colours and brightness that change across it."""
 
-    where, classes, labels = "memory", ["only"], torch.zeros(8, dtype=torch.int64)
-
-    def __init__(self, height: int, width: int) -> None:
+    def __init__(self, height: int, width: int, labels: torch.Tensor | None = None) -> None:
+        super().__init__("memory", torch.zeros(8, dtype=torch.int64) if labels is None else labels, ["only"])
         rows, columns = np.mgrid[0:height, 0:width]
         noise = np.random.default_rng(0).integers(0, 60, (height, width))
         colours = (180 * rows / height + noise, 180 * columns / width + noise, 120 + noise)
@@ -27,12 +26,12 @@ class Same:
     def read(self, row: int) -> bytes:
         return encoded(self.image, "png")
 
-    def name(self, row: int) -> str:
-        return str(Path("memory") / str(row))
+    def listing(self) -> bytes:
+        return b""
 
 
-def photo_set(height: int, width: int, side: int) -> PhotoSet:
-    return PhotoSet(Samples(Same(height, width), np.arange(8), side), 1, CPU, workers=0, stay=False)
+def photo_set(height: int, width: int, side: int) -> LargeImages:
+    return LargeImages(Samples(Same(height, width), np.arange(8), side), 1, CPU, workers=0)
 
 
 @pytest.mark.parametrize(("height", "width"), [(300, 400), (500, 375), (256, 256)])
@@ -59,10 +58,11 @@ def test_every_position_of_every_epoch_and_seed_has_a_crop_of_its_own() -> None:
     ]
 
 
+LABELS = torch.arange(8).flip(0)
+
+
 class Shades(Same):
     """Eight photographs of one grey each, which their label tells."""
-
-    labels = torch.arange(8).flip(0)
 
     def read(self, row: int) -> bytes:
         return encoded(Image.new("RGB", (30, 20), (30 * int(self.labels[row]),) * 3), "png")
@@ -71,8 +71,8 @@ class Shades(Same):
 def test_labels_come_along_with_their_images() -> None:
     """Of shuffled and of stored ones, where the split is a part of all photographs too."""
     for rows in (np.arange(8), np.array([1, 2, 5, 7])):
-        photos = PhotoSet(Samples(Shades(20, 30), rows, 8), 8, CPU, workers=0, stay=False)
-        kept = sorted(Shades.labels[rows].tolist())
+        photos = LargeImages(Samples(Shades(20, 30, LABELS), rows, 8), 8, CPU, workers=0)
+        kept = sorted(LABELS[rows].tolist())
         for images, labels in (photos.clean_batch(0, len(rows)), *(photos.epoch(0, e).batch(0, 8) for e in range(3))):
             shades = images[:, 0, 0, 0] * 0.229 + 0.485
             assert (255 * shades / 30).round().long().tolist() == labels.tolist() and sorted(labels.tolist()) == kept

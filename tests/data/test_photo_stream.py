@@ -27,10 +27,11 @@ from sparselearning.errors import UsageError
 from tests.data.test_photos import CLASSES, CPU, encoded, equal, load, whole
 from tests.test_main_imagenet import SUP, main
 from tests.tiny import differences, launch, outcome
-from utils.command_line.options import ImageNetOptions
-from utils.data.cifar import Splits
-from utils.data.imagenet import MEAN, STD
-from utils.data.stream import Stream, local_permutation, stream_photos
+from utils.data.formats.row_groups import RowGroups
+from utils.data.imagenet import load_imagenet
+from utils.data.large_images import MEAN, STD
+from utils.data.protocol import Splits
+from utils.data.stream import local_permutation
 from utils.training.build import count_steps
 from utils.training.loop import _parts
 from utils.training.run import Run
@@ -72,9 +73,9 @@ def narrow() -> Iterator[None]:
 
 
 def stream(folder: Path | None, world: int = 1, **options: Any) -> Splits:
-    recipe = {"data": "any", "data_dir": folder and str(folder), "image_size": 8, "workers": 0, "batch_size": 3}
+    options = {"data": "any", "image_size": 8, "batch_size": 3, "workers": 0, **options}
     with mock.patch.dict(os.environ, WORLD_SIZE=str(world)):
-        return stream_photos(ImageNetOptions(**{**recipe, **options}), CPU)
+        return load_imagenet(options.pop("data"), folder and str(folder), CPU, streaming=True, **options)
 
 
 def numbers(images: Tensor) -> list[int]:
@@ -163,18 +164,18 @@ def test_a_lane_has_row_groups_of_its_own(sizes: list[int], chunk: int, lanes: i
 @pytest.mark.parametrize("world", [1, 2])
 def test_a_row_group_is_read_about_once(tmp_path: Path, world: int) -> None:
     loads: collections.Counter[int] = collections.Counter()
-    original = Stream._load
+    original = RowGroups._load
 
-    def load_group(stream: Stream, group: int) -> Any:
+    def load_group(stream: RowGroups, group: int) -> Any:
         loads[group] += 1
         return original(stream, group)
 
-    with mock.patch.object(Stream, "_load", load_group), mock.patch.object(photo_stream, "LANES", 2):
+    with mock.patch.object(RowGroups, "_load", load_group), mock.patch.object(photo_stream, "QUEUES", 2):
         folder = write(tmp_path / "a", 1)
         for rank in range(world):
             data = stream(folder, world)
             seen(data, 0, rank, world)
-            assert len(data.train.samples.photos.held) < 20  # of 26
+            assert len(data.train.samples.rows.held) < 20  # of 26
     assert len(loads) == 26 and loads.total() <= 26 + 2 * 2 * 2 * world
 
 
@@ -218,7 +219,7 @@ def test_a_data_set_of_the_hub_is_read_from_its_files(folders: dict[int, Path]) 
     builder = SimpleNamespace(info=SimpleNamespace(features=names), config=SimpleNamespace(data_files=files))
     with mock.patch.object(datasets, "load_dataset_builder", return_value=builder):
         data = stream(None)
-        assert data.train.samples.photos.classes == ["x", "y", "z"]
+        assert data.train.samples.rows.classes == ["x", "y", "z"]
         assert equal(data.train.epoch(0, 0).batch(0, TRAIN), stream(folders[5]).train.epoch(0, 0).batch(0, TRAIN))
         files["train"][0] = "hf://any/train.tar"
         with pytest.raises(UsageError, match=r"any has none.*--data-dir FOLDER") as error:

@@ -21,12 +21,14 @@ from scipy.stats import ks_2samp
 from torch import Tensor
 
 import utils.data.decoding as images
-import utils.data.sources as sources
 from sparselearning.errors import UsageError
-from utils.command_line.options import ImageNetOptions
-from utils.data.cifar import Splits
+from utils.command_line.errors import DamagedImageError
+from utils.data.augmentation import augment, center, generator, random_box
 from utils.data.decoding import resize
-from utils.data.imagenet import MEAN, STD, PhotoSet, augment, centre, dice, load_photos, random_box
+from utils.data.formats.image_folder import ImageFolder
+from utils.data.imagenet import load_imagenet
+from utils.data.large_images import MEAN, STD, LargeImages
+from utils.data.protocol import Splits
 
 CPU = torch.device("cpu")
 CLASSES, TRAIN, TEST = ("ant", "bee", "cat"), 24, 9
@@ -92,8 +94,8 @@ def quiet_cache(tmp_path: Path) -> Iterator[None]:
 
 
 def load(folder: Path | str | None, **options: Any) -> Splits:
-    recipe = {"data": "any", "data_dir": folder and str(folder), "image_size": 16, "workers": 0}
-    return load_photos(ImageNetOptions(**{**recipe, **options}), CPU)
+    options = {"data": "any", "image_size": 16, "batch_size": 4, "workers": 0, **options}
+    return load_imagenet(options.pop("data"), folder and str(folder), CPU, **options)
 
 
 def whole(batches: Iterator[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
@@ -159,33 +161,33 @@ def test_crops_are_those_of_torchvision(shape: tuple[int, int]) -> None:
     pixels = torch.randint(256, (*shape, 3), dtype=torch.uint8)
     image = pixels.permute(2, 0, 1)
     for seed in range(8):
-        top, left, height, width = box = random_box(*shape, dice(0, 0, seed))
+        top, left, height, width = box = random_box(*shape, generator(0, 0, seed))
         expected = TF.resized_crop(image, top, left, height, width, [32, 32], antialias=True)
         assert torch.equal(resize(pixels, box, 32, 32).permute(2, 0, 1), expected)
-        cut = augment(pixels, 32, dice(0, 0, seed)).permute(2, 0, 1)
+        cut = augment(pixels, 32, generator(0, 0, seed)).permute(2, 0, 1)
         assert torch.equal(cut, expected) or torch.equal(cut, expected.flip(-1))
     for side in (224, 64, 37):
         expected = T.Compose([T.Resize(int(side * 256 / 224), antialias=True), T.CenterCrop(side)])(image)
-        assert torch.equal(centre(pixels, side).permute(2, 0, 1), expected)
+        assert torch.equal(center(pixels, side).permute(2, 0, 1), expected)
 
 
 def test_centres_are_those_of_pillow_but_for_rounding() -> None:
     image = Image.fromarray(np.linspace(0, 255, 90 * 120 * 3).reshape(90, 120, 3).astype(np.uint8))
     expected = np.asarray(T.Compose([T.Resize(73), T.CenterCrop(64)])(image)).astype(int)
-    own = centre(torch.from_numpy(np.array(image)), 64).numpy().astype(int)
+    own = center(torch.from_numpy(np.array(image)), 64).numpy().astype(int)
     assert np.abs(own - expected).max() <= 2
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.integers(1, 700), st.integers(1, 700), st.integers(0, 99))
 def test_a_crop_lies_in_its_image(height: int, width: int, seed: int) -> None:
-    top, left, h, w = random_box(height, width, dice(seed, 0, 0))
+    top, left, h, w = random_box(height, width, generator(seed, 0, 0))
     assert 0 <= top <= top + h <= height and 0 <= left <= left + w <= width and h > 0 and w > 0
 
 
 def test_boxes_are_spread_as_torchvision_spreads_them() -> None:
     """Areas, ratios and places, by a two-sample Kolmogorov-Smirnov test of each."""
-    own = np.array([random_box(375, 500, dice(0, 0, i)) for i in range(4000)])
+    own = np.array([random_box(375, 500, generator(0, 0, i)) for i in range(4000)])
     torch.manual_seed(0)
     image = torch.empty(3, 375, 500)
     drawn = [T.RandomResizedCrop(8).make_params([image]) for _ in range(4000)]
@@ -197,7 +199,7 @@ def test_boxes_are_spread_as_torchvision_spreads_them() -> None:
 
 def test_half_of_the_images_are_flipped() -> None:
     ramp = torch.arange(64, dtype=torch.uint8).mul(4).view(1, 64, 1).expand(64, 64, 3)
-    flips = [bool(cut[0, 0, 0] > cut[0, -1, 0]) for cut in (augment(ramp, 8, dice(0, 0, i)) for i in range(400))]
+    flips = [bool(cut[0, 0, 0] > cut[0, -1, 0]) for cut in (augment(ramp, 8, generator(0, 0, i)) for i in range(400))]
     assert 160 < sum(flips) < 240
 
 
@@ -244,27 +246,27 @@ KINDS: dict[str, tuple[bytes, np.ndarray | None]] = {
 }  # fmt: skip
 
 
-def photo(path: Path, content: bytes) -> sources.Folder:
+def photo(path: Path, content: bytes) -> ImageFolder:
     path.write_bytes(content)
-    return sources.Folder("here", np.array([os.fsencode(path)]), torch.tensor([0]), ["any"])
+    return ImageFolder("here", torch.tensor([0]), ["any"], np.array([os.fsencode(path)]))
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_image_is_decoded_to_colours(tmp_path: Path, kind: str) -> None:
     content, expected = KINDS[kind]
-    pixels = sources.decode(photo(tmp_path / "any.png", content), 0)
+    pixels = photo(tmp_path / "any.png", content).pixels(0)
     assert pixels.dtype == torch.uint8 and pixels.shape[2] == 3
     assert expected is None or np.array_equal(pixels.numpy(), expected)
-    assert centre(pixels, 16).shape == augment(pixels, 16, dice(0, 0, 0)).shape == (16, 16, 3)
+    assert center(pixels, 16).shape == augment(pixels, 16, generator(0, 0, 0)).shape == (16, 16, 3)
 
 
 @pytest.mark.skipif(images.decode_jpeg is None, reason="torchcodec is not installed")
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if "jpeg" in kind])
 def test_both_decoders_read_the_same_bits(tmp_path: Path, kind: str) -> None:
     photos = photo(tmp_path / "any.jpg", KINDS[kind][0])
-    fast = sources.decode(photos, 0)
+    fast = photos.pixels(0)
     with mock.patch.object(images, "decode_jpeg", None):
-        assert torch.equal(sources.decode(photos, 0), fast)
+        assert torch.equal(photos.pixels(0), fast)
 
 
 def with_codec(encoded: bytes) -> Tensor:
@@ -285,8 +287,8 @@ def test_a_damaged_image_is_named(tmp_path: Path, content: bytes | None, decoder
     photos = photo(tmp_path / "broken.jpg", content or b"")
     if content is None:
         (tmp_path / "broken.jpg").unlink()
-    with mock.patch.object(images, "decode_jpeg", decoder), pytest.raises(sources.DamagedImageError) as error:
-        sources.decode(photos, 0)
+    with mock.patch.object(images, "decode_jpeg", decoder), pytest.raises(DamagedImageError) as error:
+        photos.pixels(0)
     assert str(tmp_path / "broken.jpg") in str(error.value) and "\n" not in str(error.value)
 
 
@@ -304,7 +306,7 @@ def test_a_damaged_image_stops_a_run_in_one_line(tmp_path: Path, workers: int) -
 def test_a_worker_that_dies_is_reported_with_a_remedy(folder: Path) -> None:
     data = load(folder, workers=1)
     with (
-        mock.patch("utils.data.imagenet.decode", lambda photos, row: os._exit(1)),
+        mock.patch.object(ImageFolder, "pixels", lambda rows, row: os._exit(1)),
         pytest.raises(UsageError, match="--workers 0"),
     ):
         list(data.train.epoch(0, 0).batches([(0, 4)]))
@@ -329,11 +331,11 @@ def test_the_first_images_of_a_folder_are_of_all_classes(folder: Path) -> None:
 
 def test_held_out_images_are_not_trained_on_whatever_the_seed(folder: Path) -> None:
     data = load(folder, valid_fraction=0.25)
-    assert isinstance(data.valid, PhotoSet) and (len(data.train), len(data.valid)) == (18, 6)
-    rows = np.concatenate([data.train.samples.rows, data.valid.samples.rows])
+    assert isinstance(data.valid, LargeImages) and (len(data.train), len(data.valid)) == (18, 6)
+    rows = np.concatenate([data.train.samples.index, data.valid.samples.index])
     assert sorted(rows) == list(range(TRAIN))
-    other = load(folder, valid_fraction=0.25, seed=1).valid
-    assert isinstance(other, PhotoSet) and np.array_equal(other.samples.rows, data.valid.samples.rows)
+    other = load(folder, valid_fraction=0.25).valid
+    assert isinstance(other, LargeImages) and np.array_equal(other.samples.index, data.valid.samples.index)
 
 
 def empty_class(folder: Path) -> None:

@@ -23,8 +23,9 @@ from tests.data.test_data import (  # fmt: skip
 )
 from tests.data.test_photo_stream import stream
 from tests.data.test_photos import load
-from utils.data.cifar import Splits, load_cifar
+from utils.data.cifar import load_cifar
 from utils.data.decoding import decode_image
+from utils.data.protocol import Splits
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +35,7 @@ def own_cache(tmp_path_factory):
 
 
 def small(folder: Path, column: str | None = None, limit: int | None = None) -> Splits:
-    return load_cifar("cifar10", str(folder), "cpu", limit_train=limit, look={"label_column": column})
+    return load_cifar("cifar10", str(folder), "cpu", limit_train=limit, label_column=column)
 
 
 def photos(folder: Path, column: str | None = None, limit: int | None = None) -> Splits:
@@ -133,7 +134,7 @@ def test_a_label_column_is_for_tables(tmp_path, monkeypatch):
         publish(tmp_path / name, monkeypatch)
         assert_refused("is no table with a column y: leave out --label-column", small, tmp_path / name, "y")
     with pytest.raises(UsageError, match="digits is no table"):
-        load_cifar("digits", None, "cpu", look={"label_column": "y"})
+        load_cifar("digits", None, "cpu", label_column="y")
 
 
 # ---- splits --------------------------------------------------------------------------------------------------------

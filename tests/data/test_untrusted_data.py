@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from torchvision.datasets import CIFAR10
 
-import utils.data.small_sources
+import utils.data.formats.cifar_files
 from tests.data.test_data import (
     encoded,
     pixels_and_labels,
@@ -23,8 +23,8 @@ from tests.data.test_data import (
     write_saved,
 )
 from tests.data.test_sources import NAMES, assert_refused, own_cache, photos, small
-from utils.data.cifar import Splits
-from utils.data.folders import class_folders
+from utils.data.formats.image_folder import class_folders
+from utils.data.protocol import Splits
 
 __all__ = ["own_cache"]  # a fixture of these tests too
 
@@ -141,14 +141,14 @@ def test_what_is_unpickled_is_what_was_checked(tmp_path, monkeypatch):
     """A file that is exchanged as soon as it was read once is not looked at again."""
     write_binary(tmp_path)
     publish(tmp_path, monkeypatch)
-    original = utils.data.small_sources.read_whole
+    original = utils.data.formats.cifar_files.read_whole
 
     def read_and_exchange(path: Path) -> bytes:
         content = original(path)
         Path(path).write_bytes(b"harm")
         return content
 
-    monkeypatch.setattr(utils.data.small_sources, "read_whole", read_and_exchange)
+    monkeypatch.setattr(utils.data.formats.cifar_files, "read_whole", read_and_exchange)
     monkeypatch.setattr(CIFAR10, "__init__", None)  # which would read twice
     assert small(tmp_path).train.labels.tolist() == pixels_and_labels("train")[1]
     assert (tmp_path / "test_batch").read_bytes() == b"harm"

@@ -10,7 +10,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from tests.tiny import Tiny, load_images, restored
-from utils.data.cifar import ImageSet
+from utils.data.protocol import Images
 from utils.run_folder.tickets import save_ticket
 from utils.training import evaluation
 from utils.training.evaluation import evaluate, evaluate_tickets, recompute_batch_norm
@@ -40,18 +40,18 @@ def network(seed: int) -> Tiny:
 
 
 @pytest.fixture
-def images() -> ImageSet:
+def images() -> Images:
     return load_images("", None, "cpu").test
 
 
-def logits(model: nn.Module, images: ImageSet) -> Tensor:
+def logits(model: nn.Module, images: Images) -> Tensor:
     with torch.no_grad():
         return model.eval()(images.clean_batch(0, len(images))[0])
 
 
 @pytest.mark.parametrize("training", [True, False])
 def test_a_model_is_evaluated_without_dropout_or_graph_and_left_as_it_was(
-    training: bool, images: ImageSet, monkeypatch: pytest.MonkeyPatch
+    training: bool, images: Images, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(evaluation, "BATCH", 8)  # the last one of 5
     model = network(0).train(training)
@@ -65,7 +65,7 @@ def test_a_model_is_evaluated_without_dropout_or_graph_and_left_as_it_was(
     assert found["nll"] == pytest.approx(F.cross_entropy(expected, LABELS).item(), rel=1e-5)
 
 
-def test_members_of_an_ensemble_predict_without_dropout_or_graph(images: ImageSet, tmp_path: Path) -> None:
+def test_members_of_an_ensemble_predict_without_dropout_or_graph(images: Images, tmp_path: Path) -> None:
     paths = [tmp_path / f"{seed}.safetensors" for seed in (1, 2, 3)]
     for seed, path in zip((1, 2, 3), paths, strict=True):
         save_ticket(path, network(seed).state_dict(), {})
@@ -81,7 +81,7 @@ def test_members_of_an_ensemble_predict_without_dropout_or_graph(images: ImageSe
     assert {*shared} == {(False, False)}
 
 
-def test_statistics_are_recomputed_without_a_graph(images: ImageSet) -> None:
+def test_statistics_are_recomputed_without_a_graph(images: Images) -> None:
     model = network(0)
     model.seen.calls.clear()
     with restored():

@@ -1,5 +1,5 @@
 """How fast training images are loaded: our decode, crop and flip in bytes against the classic chain of Pillow images
-and float tensors, on the same files, both to normalised batches on the device."""
+and float tensors, on the same files, both to normalized batches on the device."""
 
 import argparse
 import tempfile
@@ -13,10 +13,12 @@ from torch import Tensor
 from torchvision import transforms as T
 
 from utils.command_line.errors import DamagedImageError
-from utils.data.imagenet import MEAN, STD, PhotoSet, Samples, first_rows
-from utils.data.sources import Folder, Photos, read_photos
+from utils.data.formats.image_folder import ImageFolder
+from utils.data.large_images import MEAN, STD, LargeImages, Samples
+from utils.data.rows import EncodedRows, first_rows
+from utils.data.sources import read_large
 
-PHOTOS, SHAPE = 64, (375, 500)  # generated where there is no folder: the most frequent size in ImageNet
+IMAGES, SHAPE = 64, (375, 500)  # generated where there is no folder: the most frequent size in ImageNet
 
 CLASSIC = T.Compose(
     [T.RandomResizedCrop(224), T.RandomHorizontalFlip(), T.ToTensor(), T.Normalize(MEAN, STD)]
@@ -32,9 +34,9 @@ def loader(args: argparse.Namespace) -> dict[str, float]:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as scratch:
         folder = args.data_dir
-        photos = read_photos("", folder)[0] if folder else generated_photos(Path(scratch))
-        rows = first_rows(photos, min(args.batch_size, len(photos.labels)))
-        data = PhotoSet(Samples(photos, rows, side), 1, args.device, workers=0, stay=False)
+        rows = read_large("", folder)[0] if folder else generated_images(Path(scratch))
+        index = first_rows(rows, min(args.batch_size, len(rows)))
+        data = LargeImages(Samples(rows, index, side), 1, args.device, workers=0)
         CLASSIC.transforms[0].size = (side, side)
         times = torch.tensor(
             [(ours(data, i), classic(data)) for i in range(args.warm_up + args.repetitions)][args.warm_up :],
@@ -42,7 +44,7 @@ def loader(args: argparse.Namespace) -> dict[str, float]:
         )
     torch.set_num_threads(threads)
     low, ratio, high = (torch.quantile(times[:, 1] / times[:, 0], q).item() for q in (0.25, 0.5, 0.75))
-    own, other = (len(rows) / times.quantile(0.5, dim=0)).tolist()
+    own, other = (len(index) / times.quantile(0.5, dim=0)).tolist()
     return {
         "ratio": ratio,
         "low": low,
@@ -55,34 +57,34 @@ def loader(args: argparse.Namespace) -> dict[str, float]:
     }
 
 
-def ours(data: PhotoSet, epoch: int) -> float:
+def ours(data: LargeImages, epoch: int) -> float:
     """Seconds of processor time for a batch."""
     start = time.process_time()
     data.epoch(0, epoch).batch(0, len(data))
     return time.process_time() - start
 
 
-def classic(data: PhotoSet) -> float:
+def classic(data: LargeImages) -> float:
     """Likewise."""
     start = time.process_time()
-    torch.stack([classic_image(data.samples.photos, row) for row in data.samples.rows]).to(data.device)
+    torch.stack([classic_image(data.samples.rows, row) for row in data.samples.index]).to(data.device)
     return time.process_time() - start
 
 
-def classic_image(photos: Photos, row: int) -> Tensor:
-    if not isinstance(photos, Folder):
+def classic_image(rows: EncodedRows, row: int) -> Tensor:
+    if not isinstance(rows, ImageFolder):
         raise DamagedImageError("the loader is measured on files: give a --data-dir with train/CLASS/ and val/CLASS/")
-    with open(photos.name(row), "rb") as file:
+    with open(rows.name(row), "rb") as file:
         return CLASSIC(Image.open(file).convert("RGB"))
 
 
-def generated_photos(folder: Path) -> Folder:
-    """Coloured clouds with some grain, JPEG files of about 60 kB."""
+def generated_images(folder: Path) -> ImageFolder:
+    """Colored clouds with some grain, JPEG files of about 60 kB."""
     rng, (height, width) = np.random.default_rng(0), SHAPE
     paths = []
-    for i in range(PHOTOS):
+    for i in range(IMAGES):
         clouds = Image.fromarray(rng.integers(0, 256, (12, 16, 3), dtype=np.uint8)).resize((width, height))
         pixels = np.asarray(clouds) + rng.normal(0, 6, (height, width, 1))
         paths.append(str(folder / f"{i}.jpg"))
         Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(paths[-1], quality=90)
-    return Folder("generated photographs", np.array(paths, dtype=np.bytes_), torch.zeros(PHOTOS).long(), ["any"])
+    return ImageFolder("generated images", torch.zeros(IMAGES).long(), ["any"], np.array(paths, dtype=np.bytes_))

@@ -1,4 +1,4 @@
-"""Encoded images to pixels, for photographs and for small images alike."""
+"""Encoded images to pixels, large and small ones alike."""
 
 import contextlib
 import io
@@ -22,7 +22,7 @@ Box = tuple[int, int, int, int]  # top, left, height, width
 
 
 def decode_image(encoded: bytes) -> Tensor:
-    """The pixels of an image as a viewer shows it, upright and in colour: uint8 (H, W, 3).
+    """The pixels of an image as a viewer shows it, upright and in color: uint8 (H, W, 3).
 
     torchcodec, where it is installed, and Pillow read JPEG to the same bits. Raises whatever the damage leads them to.
     """
@@ -32,12 +32,12 @@ def decode_image(encoded: bytes) -> Tensor:
     with Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
         ImageOps.exif_transpose(image, in_place=True)
         if image.mode == "F" or image.mode.startswith("I"):
-            return torch.from_numpy(_bytes_of_grey(np.asarray(image)))
+            return torch.from_numpy(_bytes_of_gray(np.asarray(image)))
         return torch.from_numpy(np.array(image if image.mode == "RGB" else image.convert("RGB")))
 
 
-def _bytes_of_grey(deep: np.ndarray) -> np.ndarray:
-    """16 bits of grey, which Pillow's convert() would clip to white."""
+def _bytes_of_gray(deep: np.ndarray) -> np.ndarray:
+    """16 bits of gray, which Pillow's convert() would clip to white."""
     if deep.dtype.kind == "f" or deep.min() < 0 or deep.max() > 65535:
         raise ValueError("its values are not of 8 or 16 bits, so that white is unknown; convert it")
     return np.repeat((deep >> 8).astype(np.uint8)[:, :, None], 3, axis=2)

@@ -1,15 +1,10 @@
-"""What a local folder holds: the files of each split, and images in a folder per class."""
+"""What a local folder holds: the files of each split."""
 
-import os
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
-import numpy as np
-from torchvision.datasets.folder import IMG_EXTENSIONS
-
 from sparselearning.errors import UsageError
-from utils.command_line.errors import blame
 
 TRAIN = ("train",)
 HELD_OUT = ("val", "validation", "valid")
@@ -54,42 +49,3 @@ def check_file(path: Path) -> None:
     """Raises UsageError for a pipe or a device, which a reader could wait for without end, and for a broken link."""
     if not path.is_file():
         raise UsageError(f"{path} is no file that can be read: copy it again, or remove it")
-
-
-def class_folders(split: Path) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """The images of split/CLASS/ in turns, first of every class, second of every class ...: the first N are fair.
-
-    Returns:
-        Paths, bytes (N,): not a million Python strings, whose memory every worker would copy by counting; labels,
-        int64 (N,); and the classes.
-
-    Raises:
-        UsageError: a folder cannot be read, or is without images.
-    """
-    with blame(f"cannot read {split}", "every class needs a folder with images"):
-        classes = sorted(entry.name for entry in os.scandir(split) if entry.is_dir())
-        home = split.resolve()
-        seen = {str(home), *map(str, home.parents), *(os.path.realpath(split / name) for name in classes)}
-        found = [sorted(_images_below(split / name, seen)) for name in classes]
-    if empty := [name for name, images in zip(classes, found, strict=True) if not images]:
-        raise UsageError(f"{split} has no images of class {empty[0]}: every class needs a folder with images")
-    if not classes:
-        raise UsageError(f"{split} has no folder of any class: every class needs a folder with images")
-    turns = np.concatenate([np.arange(len(images)) for images in found])
-    labels = np.repeat(np.arange(len(classes)), [len(images) for images in found])
-    order = np.lexsort((labels, turns))
-    paths = np.array([os.fsencode(os.path.join(*image)) for images in found for image in images])
-    return paths[order], labels[order], classes
-
-
-def _images_below(top: Path, seen: set[str]) -> Iterator[tuple[str, str]]:
-    """Folder and name of each. A folder is entered once, by whatever links: they may run in circles."""
-
-    def fail(error: OSError) -> None:
-        raise error
-
-    for folder, inner, names in os.walk(top, onerror=fail, followlinks=True):
-        places = {os.path.realpath(os.path.join(folder, name)): name for name in sorted(inner)}
-        inner[:] = [name for place, name in places.items() if place not in seen]
-        seen.update(places)
-        yield from ((folder, name) for name in names if name.lower().endswith(IMG_EXTENSIONS))

@@ -1,12 +1,13 @@
 """What training and evaluation see of data: splits of images, and epochs over them, whatever their size and source."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 from torch import Tensor
 
 from sparselearning.errors import UsageError
+from utils.data.recipes import Preprocessing
 
 Range = tuple[int, int]  # positions start..stop-1
 # normalized, float32 (B, 3, side, side) in channels_last memory, and labels, int64 (B,); both on the device
@@ -63,7 +64,7 @@ class Splits:
     """`valid` is held out of the training set for tuning; `test` is for the numbers that are reported.
 
     Attributes:
-        about: what a ticket has to say of them, for others to see them alike: the `look` of `load_cifar`.
+        about: what a ticket has to say of them, for others to see them alike.
         fingerprint: tells these images from others.
 
     Raises:
@@ -74,7 +75,7 @@ class Splits:
     valid: Images | None
     test: Images
     num_classes: int
-    about: Mapping[str, Any] = field(default_factory=dict)
+    about: Preprocessing = field(default_factory=Preprocessing)
     fingerprint: str = ""
 
     def __post_init__(self) -> None:

@@ -3,7 +3,6 @@
 import argparse
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torchvision
 from torch import nn
@@ -13,7 +12,7 @@ from sparselearning.distributions import total_count
 from sparselearning.errors import UsageError
 from sparselearning.layers import maskable_weights
 from sparselearning.superposition import Ticket
-from utils.data.recipes import LOOK, RECIPES
+from utils.data.recipes import PREPROCESSING, RECIPES, Preprocessing
 from utils.run_folder.tickets import check_same_model, read_header, read_ticket
 
 Header = Mapping[str, str]
@@ -64,24 +63,23 @@ def agreed(headers: Iterable[Header], name: str, given: str | None = None) -> st
     return said.pop() if said else None
 
 
-def look_of(headers: Sequence[Header], data: str) -> dict[str, Any]:
+def preprocessing_of(headers: Sequence[Header], data: str) -> Preprocessing:
     """How the tickets' images came, for `load_cifar`; older tickets are of data sets whose recipe is known.
 
     Raises:
         UsageError: they do not agree, or do not say it of images that are not known.
     """
-    said = {name: agreed(headers, name) for name in LOOK}
+    said = {name: agreed(headers, name) for name in PREPROCESSING}
     if data not in RECIPES and said["mean"] is None:
         raise UsageError(
             f"unknown --data {data}: it is none of {', '.join(RECIPES)}, and the tickets do not say how its images "
-            f"come; photographs are for main_imagenet.py --eval-only"
+            f"come; large images are for main_imagenet.py --eval-only"
         )
-    side, mean, std = (said[name] for name in ("image_size", "mean", "std"))
-    return {
-        **said,
-        "image_size": side and int(side),
-        **{key: value and [float(part) for part in value.split()] for key, value in (("mean", mean), ("std", std))},
-    }
+    side = said["image_size"]
+    mean, std = ([float(part) for part in (said[name] or "").split()] or None for name in ("mean", "std"))
+    return Preprocessing(
+        image_size=int(side) if side else None, mean=mean, std=std, flip=said["flip"], label_column=said["label_column"]
+    )
 
 
 def required(name: str, said: str | None) -> str:

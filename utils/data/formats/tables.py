@@ -1,18 +1,20 @@
-"""Tables of images: which columns they have, and what their rows hold."""
+"""Tables of images, of parquet files, `save_to_disk` or the Hub: which columns they have, and what their rows hold."""
 
-from collections.abc import Collection, Sequence
+import glob
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import datasets
 import numpy as np
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import torch
-from torch import Tensor
 
 from sparselearning.errors import UsageError
 from utils.command_line.errors import blame
-from utils.data.folders import split_named
+from utils.data.folders import TRAIN, check_file, split_named
+from utils.data.rows import EncodedRows, check_labels, same_classes
 from utils.files.whole import read_whole
 
 Tables = dict[str, datasets.Dataset]  # of each split
@@ -20,19 +22,16 @@ LABELS = ("fine_label", "label")  # the usual names of their column, the first t
 
 
 @dataclass
-class Table:
+class Table(EncodedRows):
     """A table of the `datasets` library with a column of encoded images.
 
     Attributes:
         homes: the folders in which a row may name a file instead.
     """
 
-    where: str
     homes: tuple[Path, ...]
     table: datasets.Dataset
     column: str
-    labels: Tensor
-    classes: list[str]
 
     def read(self, row: int) -> bytes:
         cell = self.table[row][self.column] or {}
@@ -48,22 +47,58 @@ class Table:
             raise ValueError(f"it names {path}, which is not in {' or '.join(map(str, self.homes))}")
         return place
 
-    def name(self, row: int) -> str:
-        return f"row {row} of {self.where}"
-
-    def marks(self) -> bytes:
+    def listing(self) -> bytes:
         lengths = [pc.binary_length(pc.struct_field(c, "bytes")) for c in self.table.data[self.column].chunks]
         return b"".join(pc.fill_null(length, 0).to_numpy().tobytes() for length in lengths)
+
+
+def saved_tables(folder: Path) -> Tables:
+    """A DatasetDict that was saved with `save_to_disk`."""
+    for path in folder.rglob("*"):
+        if not path.is_dir():
+            check_file(path)
+    with blame(f"cannot read {folder}", "save it again with save_to_disk"):
+        return dict(datasets.DatasetDict.load_from_disk(str(folder)))
+
+
+def in_memory(files: Mapping[str, Sequence[str]]) -> Tables:
+    """Parquet files read straight into memory: unlike `on_disk`, this leaves no second copy in the user's cache."""
+    tables = {}
+    for split, names in files.items():
+        parts = []
+        for name in names:
+            with blame(f"cannot read {name}", "copy it again"):
+                parts.append(datasets.Dataset(pq.read_table(name)))
+        where = Path(names[0]).parent
+        with blame(f"the {split} files of {where} do not fit together", "keep the files of one data set there"):
+            tables[split] = datasets.concatenate_datasets(parts)
+    return tables
+
+
+def on_disk(files: Mapping[str, Sequence[str]]) -> Tables:
+    """Parquet files as a copy in the user's cache, which is mapped into memory, with every row quick to reach."""
+    names = {split: [glob.escape(name) for name in own] for split, own in files.items()}  # they are read as patterns
+    with blame("cannot read the parquet files", "copy them again"):
+        return dict(datasets.load_dataset("parquet", data_files=names))
+
+
+def read_tables(
+    tables: Tables, test: Sequence[str], where: str, homes: tuple[Path, ...], label_column: str | None
+) -> tuple[Table, Table]:
+    """The training split, and the first split of those named `test`.
+
+    Raises:
+        UsageError: there is none, and whatever is wrong with its columns or labels.
+    """
+    first, second = (table_of(tables, names, where, homes, label_column) for names in (TRAIN, test))
+    same_classes(first, second, where)
+    return first, second
 
 
 def table_of(
     tables: Tables, names: Sequence[str], where: str, homes: tuple[Path, ...], label_column: str | None = None
 ) -> Table:
-    """The first split of `names` that is there.
-
-    Raises:
-        UsageError: there is none, and whatever is wrong with its columns or labels.
-    """
+    """The first split of `names` that is there."""
     split = split_named(names, tables, where)
     where, table = f"the {split} split of {where}", tables[split]
     image, label = columns(table.features, where, label_column)
@@ -74,22 +109,7 @@ def table_of(
     if len(table) == 0:
         raise UsageError(f"{where} is empty: check --data-dir")
     check_labels(labels, len(classes) or None, where)
-    return Table(where, homes, table, image, torch.from_numpy(labels.astype(np.int64)), list(classes))
-
-
-def check_labels(
-    labels: np.ndarray, count: int | None, where: str, first: int = 0, kind: type[UsageError] = UsageError
-) -> None:
-    """Labels of the rows from `first` on must be there (not NaN), and of `count` classes; None: of any number of them.
-
-    Raises:
-        kind: one of them is not.
-    """
-    if not (good := (labels >= 0) & (labels < (count or np.inf))).all():
-        row = int(np.argmin(good))
-        fits = f"0..{count - 1}" if count else "0 or more"
-        wrong = "no label" if np.isnan(labels[row]) else f"label {labels[row]:g}, not {fits}"
-        raise kind(f"row {first + row} of {where} has {wrong}: check --data, --data-dir and --label-column")
+    return Table(where, torch.from_numpy(labels.astype(np.int64)), list(classes), homes, table, image)
 
 
 def columns(features: datasets.Features, where: str, label_column: str | None = None) -> tuple[str, str]:

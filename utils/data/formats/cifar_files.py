@@ -1,0 +1,54 @@
+"""CIFAR in the files that torchvision downloads: cifar-10-batches-py and cifar-100-python."""
+
+import hashlib
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torchvision.datasets import CIFAR10, CIFAR100
+
+from utils.command_line.errors import blame
+from utils.data.formats.tables import refuse_column
+from utils.data.recipes import SIDE
+from utils.data.rows import Pixels
+from utils.files.whole import read_whole
+
+
+def read_cifar_files(data: str, folder: Path, label_column: str | None) -> tuple[Pixels, Pixels] | None:
+    """Training and test split of a folder, in the formats and with the digests that torchvision knows.
+
+    Returns:
+        None where the folder holds no such files.
+
+    Raises:
+        UsageError: they cannot be read, or are not as they were published.
+    """
+    known = CIFAR100 if data == "cifar100" else CIFAR10
+    for base in (folder, folder / known.base_folder):
+        if (base / known.meta["filename"]).is_file():
+            refuse_column(label_column, str(base))
+            classes = _content(base, known.meta["filename"], known.meta["md5"])[known.meta["key"]]
+            train, test = (
+                _split(f"the {split} split of {base}", [_content(base, *file) for file in files], classes)
+                for split, files in (("train", known.train_list), ("test", known.test_list))
+            )
+            return train, test
+    return None
+
+
+def _content(base: Path, name: str, digest: str) -> dict[str, Any]:
+    """Only what is known is ever unpickled, and it is read once: a file may change between two looks at it."""
+    with blame(f"cannot read the CIFAR files in {base}", "download and unpack them again"):
+        encoded = read_whole(base / name)
+        if hashlib.md5(encoded).hexdigest() != digest:
+            raise ValueError(f"{name} is not as it was published")
+        return pickle.loads(encoded, encoding="latin1")
+
+
+def _split(where: str, parts: list[dict[str, Any]], classes: list[str]) -> Pixels:
+    """Rows of 3072 bytes, channel by channel."""
+    labels = [label for part in parts for label in part.get("labels") or part["fine_labels"]]
+    pixels = np.concatenate([part["data"] for part in parts]).reshape(-1, 3, SIDE, SIDE).transpose(0, 2, 3, 1)
+    return Pixels(where, torch.tensor(labels), classes, pixels)
