@@ -22,14 +22,15 @@ from sparselearning.distributions import DISTRIBUTIONS
 from sparselearning.flops import Counting
 from sparselearning.layers import maskable_weights
 from sparselearning.methods import METHODS
-from tests.test_launch import commands, trained
+from tests.launches import commands, trained
 from utils.command_line.options import Options, effective
 from utils.report import main
 from utils.training.costs import COUNTINGS, Costs, together, trained_epochs
 from utils.training.plan import make_plan, one_training
 
 STEPS = 10  # of an epoch; only when the density changes matters
-IMAGES = {"cifar10": 50_000, "cifar100": 50_000, "imagenet": 1_281_167}
+IMAGENET = "ILSVRC/imagenet-1k"
+IMAGES = {"cifar10": 50_000, "cifar100": 50_000, IMAGENET: 1_281_167}
 # shares of the FLOPs that pruned networks keep: GraNet's and DSR's of Table 3; those of PF and LTR follow from
 # 3.75 = 3 · (1 + 0.25) and 1.75 = 1 + 3 · 0.25
 KEPT = {("granet", 0.2): 0.35, ("granet", 0.1): 0.20, ("dsr", 0.2): 0.40, ("dsr", 0.1): 0.30,
@@ -39,7 +40,7 @@ KEPT = {("granet", 0.2): 0.35, ("granet", 0.1): 0.20, ("dsr", 0.2): 0.40, ("dsr"
 @cache
 def network(data: str, model: str, width: float) -> nn.Module:
     with torch.device("meta"):
-        if data == "imagenet":
+        if data == IMAGENET:
             return classifiers.build(model, 1000, 224, width)
         return build(model, {"cifar10": 10, "cifar100": 100}[data], width)
 
@@ -67,14 +68,14 @@ def counted(args: Options, rewound: dict[str, Any] | None) -> tuple[Costs, dict[
     """The costs of one run of these options, and the densities that it ends with."""
     model = network(args.data, args.model, args.width)
     before = {c: trained_epochs(rewound, {}, c) for c in COUNTINGS} if rewound else None
-    costs = Costs(model, None, (3, 224, 224) if args.data == "imagenet" else (3, 32, 32), rewound=before)
+    costs = Costs(model, None, (3, 224, 224) if args.data == IMAGENET else (3, 32, 32), rewound=before)
     if not args.sparse:
         costs.steps = dict.fromkeys(COUNTINGS, float(STEPS * args.epochs))
         return costs, {}
     method, weights = METHODS[args.method], maskable_weights(model, args.exempt)
     init = args.sparse_init or method.sparse_init
     share = KEPT.get(("gmp" if args.rewind else args.method, args.density))
-    counting: Counting = "rigl" if args.data == "imagenet" else "plain"
+    counting: Counting = "rigl" if args.data == IMAGENET else "plain"
     end = pruned_to(share, costs, weights, args.density, counting) if share else layered(weights, init, args.density)
     start = layered(weights, init, method.init_density) if method.pruning else end
     one_shot = make_plan(args, STEPS, 128)[0].end
@@ -120,7 +121,6 @@ class Table:
         name, *options = script.split()
         lines, said = commands(name, *options, "--seeds", "0", "--output-dir", str(folder)), io.StringIO()
         for args in trained(lines):
-            args.data = args.data or "imagenet"
             if (args.sparse_init or args.method) != "snip":  # where its connections are depends on the weights
                 write_run(args)
         runs = [word for word in lines[-1][3:] if Path(word).is_dir()]

@@ -2,40 +2,18 @@
 
 import csv
 import re
-import shlex
-import subprocess
 import sys
 from itertools import product
 from pathlib import Path
 
 import pytest
 
-from utils.command_line.options import CifarOptions, ImageNetOptions, Options, effective
-from utils.command_line.parser import parse
+from tests.launches import LAUNCH, PROGRAMS, REPOSITORY, bash, commands, trained
+from utils.command_line.options import effective
 from utils.training.plan import make_plan
 
-REPOSITORY = Path(__file__).parent.parent
-LAUNCH = REPOSITORY / "launch"
 TABLES = sorted(path.name for path in LAUNCH.glob("*.sh") if 'table.sh" ' in path.read_text())
 SCALES = [(), ("--epochs", "60"), ("--epochs", "20")]
-RECIPES = {"main_cifar.py": CifarOptions, "main_imagenet.py": ImageNetOptions}
-
-
-def bash(*words: object) -> str:
-    done = subprocess.run(["bash", *map(str, words)], capture_output=True, text=True, cwd=REPOSITORY)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert not done.stderr or "--dry-run" not in words
-    return done.stdout
-
-
-def commands(script: str, *options: str) -> list[list[str]]:
-    """What the script would run."""
-    return [shlex.split(line) for line in bash(LAUNCH / script, "--dry-run", *options).splitlines()]
-
-
-def trained(lines: list[list[str]]) -> list[Options]:
-    """The options of every run, parsed as its script does."""
-    return [parse(RECIPES[line[1]], "", line[2:]) for line in lines if line[1] in RECIPES]
 
 
 def test_every_script_is_valid_and_explained():
@@ -55,7 +33,7 @@ def test_every_row_is_a_run_of_its_own(script, scale):
     epochs = int(scale[1]) if scale else 100 if rows[0][1] == "main_imagenet.py" else 250
     dense = epochs * 3 // 2 if script == "free_table3_resnet50_imagenet.sh" else epochs
     assert report[report.index("--dense-epochs") + 1] == str(dense)
-    assert len(runs) >= 1 and all(row[1] in RECIPES or row[2] == "utils.superpose" for row in rows)
+    assert len(runs) >= 1 and all(row[1] in PROGRAMS or row[2] == "utils.superpose" for row in rows)
     for args in runs:
         plan = make_plan(args, steps_per_epoch=24, batch_size=args.batch_size)
         assert plan[-1].end == 24 * args.epochs

@@ -21,6 +21,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+from matplotlib.backend_bases import FigureCanvasBase
 from scipy.stats import ks_2samp
 
 from sparselearning.errors import UsageError
@@ -37,6 +38,7 @@ from utils.reporting.tables import markdown
 from utils.training.costs import COUNTINGS
 from utils.training.metrics import DIVERSITY
 
+PICTURES = FigureCanvasBase.get_supported_filetypes()
 LANES = {  # of a row in the picture: height, marker, size, colour
     NORMAL: (-0.25, "o", 5, FAINT), "tickets": (0.0, "o", 5, INK), "superposed": (0.25, "*", 9, ACCENT),
     "ensemble": (0.25, "D", 5, ACCENT), PLAIN: (0.0, "s", 5, INK),
@@ -162,6 +164,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     check_report("--json", args.json, ".json", args.csv, args.plot)
     check_report("--csv", args.csv, ".csv", args.plot)
     check_report("--plot", args.plot, args.plot.suffix if args.plot else "")
+    if args.plot and args.plot.suffix[1:] not in PICTURES:
+        raise UsageError(f"--plot {args.plot} is no kind of picture: give it a name that ends in .png, .svg or .pdf")
     groups = read_groups(find_summaries(args.runs), args.counting)
     relative = add_costs(groups, args.dense_epochs, args.counting)
     rows = [record(group, [*ABOUT, *odd_settings(groups)], columns(groups)) for group in groups]
@@ -179,7 +183,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             write_whole(args.csv, sheet.getvalue())
         if args.plot:
             draw(args.plot, groups)
-    except (OSError, ValueError) as error:  # ValueError: a picture of unknown format
+    except OSError as error:
         raise UsageError(f"cannot write what was asked for: {error}") from error
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.reporting.test_report import PLAIN, write
+from tests.reporting.summaries import PLAIN, write
 from utils.report import main
 
 EPOCH = 3e12  # FLOPs of a dense epoch

@@ -5,7 +5,7 @@ import torch
 import torchvision
 
 from sparselearning.flops import layer_costs
-from tests.reporting.test_report import PLAIN, write
+from tests.reporting.summaries import PLAIN, write
 from utils.report import main
 from utils.reporting.layers import stage
 
