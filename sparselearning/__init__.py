@@ -1,11 +1,14 @@
 """Sparse training with tickets, for any torch model in any training loop."""
 
-from sparselearning.errors import UsageError
-from sparselearning.layers import unwrap
-from sparselearning.masking import Masking
-from sparselearning.methods import DROP, GROWTH, METHODS, Layer, Method
-from sparselearning.phases import Exploration
-from sparselearning.superposition import Superposition, take_ticket
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sparselearning.errors import UsageError
+    from sparselearning.layers import unwrap
+    from sparselearning.masking import Masking
+    from sparselearning.methods import DROP, GROWTH, METHODS, Layer, Method
+    from sparselearning.phases import Exploration
+    from sparselearning.superposition import Superposition, take_ticket
 
 __all__ = [
     "DROP",
@@ -20,3 +23,19 @@ __all__ = [
     "take_ticket",
     "unwrap",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+if not TYPE_CHECKING:  # to which any name would exist
+
+    def __getattr__(name: str) -> Any:
+        """At first use: torch takes seconds to import, which are not to pass before a command line is read."""
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from sparselearning import layers, masking, methods, phases, superposition
+
+        modules = (layers, masking, methods, phases, superposition)
+        return next(getattr(module, name) for module in modules if hasattr(module, name))

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from sparselearning.coverage import coverage
-from sparselearning.errors import UsageError, check_number, kind_of
+from sparselearning.errors import UsageError, check_number
+from sparselearning.kinds import kind_of
 from sparselearning.layers import clear_, layer_weights, unwrap
 from sparselearning.methods import Layer
 from sparselearning.topology import Topology

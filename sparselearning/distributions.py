@@ -30,6 +30,7 @@ def uniform(shapes: Shapes, density: float) -> dict[str, int]:
 
 
 DISTRIBUTIONS: dict[str, Callable[[Shapes, float], dict[str, int]]] = {"erk": erk, "er": er, "uniform": uniform}
+SCORED = ("snip", "snip-layerwise")  # beside them: connections by their scores, not drawn
 
 
 def by_layer(shapes: Shapes, densities: Mapping[str, float]) -> dict[str, int]:

@@ -10,7 +10,8 @@ from numbers import Real
 from torch import Tensor
 
 from sparselearning.distributions import apportion
-from sparselearning.errors import UsageError, kind_of, shown
+from sparselearning.errors import UsageError, shown
+from sparselearning.kinds import kind_of
 from sparselearning.methods import DROP, GROWTH, REDISTRIBUTION, Layer, Method, Score
 from sparselearning.selection import drop_count
 from sparselearning.topology import Topology, dropped, dropped_below, grown, pruned

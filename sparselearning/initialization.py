@@ -6,13 +6,12 @@ from typing import Any
 import torch
 from torch import Tensor, distributed, nn
 
-from sparselearning.distributions import DISTRIBUTIONS, Density, Shapes, by_layer, total_count, uniform
-from sparselearning.errors import UsageError, choose, misfit, shown
+from sparselearning.distributions import DISTRIBUTIONS, SCORED, Density, Shapes, by_layer, total_count, uniform
+from sparselearning.errors import UsageError, choose, shown
+from sparselearning.kinds import misfit
 from sparselearning.selection import generator, k_largest, k_largest_overall, random_mask
 from sparselearning.snip import connection_sensitivity
 from sparselearning.topology import Topology
-
-SCORED = ("snip", "snip-layerwise")  # beside DISTRIBUTIONS, whose positions are drawn
 
 
 def initial_masks(

@@ -2,16 +2,20 @@
 
 A new method is a row here and at most one scoring function. What is common to all (exact counts, what happens to
 weights and optimizer state) is done once, in `topology.py` and `masking.py`.
+
+The command line offers these names, so that torch, which takes a second, is imported by the scores that need it.
 """
+
+from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from sparselearning.errors import UsageError
-from sparselearning.selection import generator
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,7 @@ class Layer:
     key: tuple[int, int]
 
 
-Score = Callable[[Layer], Tensor]  # non-negative, of the weight's shape; the largest are kept, or grow
+Score = Callable[[Layer], "Tensor"]  # non-negative, of the weight's shape; the largest are kept, or grow
 
 
 def smallest(layer: Layer) -> Tensor:
@@ -101,6 +105,10 @@ def gradient(layer: Layer) -> Tensor:
 
 def random(layer: Layer) -> Tensor:
     """SET: every free position is equally likely. Drawn on the CPU, so that all devices and processes agree."""
+    import torch
+
+    from sparselearning.selection import generator
+
     seed, update = layer.key
     rng = generator(seed, "growth", update, layer.name)
     numbers = torch.rand(layer.weight.shape, generator=rng, pin_memory=layer.weight.is_cuda)
@@ -118,6 +126,8 @@ GROWTH: dict[str, Score] = {"gradient": gradient, "random": random, "momentum": 
 
 def mean_momentum(layers: Mapping[str, Layer], left: Mapping[str, int]) -> dict[str, float]:
     """SNFS: the mean |momentum| of a layer's connections."""
+    import torch
+
     sums = [momentum(layer).mul(layer.mask).sum() for layer in layers.values()]
     means = torch.stack(sums).double().cpu() / torch.tensor([layer.active for layer in layers.values()])
     # no layer is without a share, so that there is always one to give to, nor has it all in a network that diverges

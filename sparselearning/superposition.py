@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from sparselearning.averages import AVERAGES, PRUNINGS, Taken, parameters
-from sparselearning.errors import UsageError, check_count, choose, is_names, kind_of, misfit, shown
+from sparselearning.errors import UsageError, check_count, choose, is_names, shown
+from sparselearning.kinds import kind_of, misfit
 from sparselearning.layers import clear_, count_outside, memory
 from sparselearning.selection import k_largest_overall
 

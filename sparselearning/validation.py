@@ -7,7 +7,8 @@ from typing import Any
 from torch import Tensor
 from torch.nn.parameter import is_lazy
 
-from sparselearning.errors import UsageError, check_count, check_number, choose, kind_of, misfit, shown
+from sparselearning.errors import UsageError, check_count, check_number, choose, shown
+from sparselearning.kinds import kind_of, misfit
 from sparselearning.methods import GROWTH, REDISTRIBUTION, Method
 from sparselearning.topology import Topology
 

@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 
 from sparselearning.averages import AVERAGES, PRUNINGS
-from sparselearning.distributions import DISTRIBUTIONS
-from sparselearning.initialization import SCORED
+from sparselearning.distributions import DISTRIBUTIONS, SCORED
 from sparselearning.methods import DROP, GROWTH, METHODS
 from sparselearning.phases import CYCLES
 from utils.command_line.paths import place

@@ -11,7 +11,8 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast
 from torch import Tensor, nn
 
-from sparselearning.errors import UsageError, misfit
+from sparselearning.errors import UsageError
+from sparselearning.kinds import misfit
 from sparselearning.superposition import Superposition, Ticket
 from utils.command_line.options import Options
 from utils.data.protocol import Splits
