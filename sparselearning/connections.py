@@ -103,7 +103,9 @@ class Connections:
     def clear_gradients(self, keep: bool) -> None:
         """Zero the gradients of inactive weights; if `keep` the dense ones are set aside for scores to read."""
         gradients = {name: weight.grad for name, weight in self.weights.items() if weight.grad is not None}
-        self._gradients = {name: gradient.clone() for name, gradient in gradients.items()} if keep else {}
+        self._gradients = {name: torch.empty_like(gradient) for name, gradient in gradients.items()} if keep else {}
+        if self._gradients:
+            torch._foreach_copy_([*self._gradients.values()], [*gradients.values()])
         clear_(gradients.values(), [self.masks[name] for name in gradients])
 
     @torch.no_grad()

@@ -128,10 +128,10 @@ def mean_momentum(layers: Mapping[str, Layer], left: Mapping[str, int]) -> dict[
     """SNFS: the mean |momentum| of a layer's connections."""
     import torch
 
-    sums = [momentum(layer).mul(layer.mask).sum() for layer in layers.values()]
-    means = torch.stack(sums).double().cpu() / torch.tensor([layer.active for layer in layers.values()])
+    sums = torch.stack([momentum(layer).mul(layer.mask).sum() for layer in layers.values()]).tolist()
+    means = {name: total / layer.active for (name, layer), total in zip(layers.items(), sums, strict=True)}
     # no layer is without a share, so that there is always one to give to, nor has it all in a network that diverges
-    return dict(zip(layers, means.nan_to_num().clamp(1e-30, 1e30).tolist(), strict=True))
+    return {name: min(max(1e-30, mean), 1e30) for name, mean in means.items()}  # the first of two where one is NaN
 
 
 def nonzeros(layers: Mapping[str, Layer], left: Mapping[str, int]) -> dict[str, float]:

@@ -33,13 +33,13 @@ def random_mask(shape: Sequence[int], k: int, rng: torch.Generator) -> Tensor:
     return mask.view(tuple(shape))
 
 
-def _sort_keys(scores: Tensor, among: Tensor | None) -> Tensor:
+def _sort_keys(scores: Tensor, barred: Tensor | None) -> Tensor:
     """int32 keys in the order of the magnitudes, laid out like the scores; negative where nothing may be selected.
 
     Without the sign, the bits of floats, read as integers, have the order of the floats; NaN comes out on top.
     """
     keys = scores.float().view(torch.int32) & _LARGEST
-    return keys if among is None else keys.add_(~among, alpha=-_LARGEST - 1)
+    return keys if barred is None else keys.add_(barred, alpha=-_LARGEST - 1)
 
 
 def _in_memory(keys: Tensor) -> Tensor:
@@ -77,40 +77,40 @@ def _by_topk(keys: Tensor, k: int) -> Tensor:
     """Nothing here depends on what the host knows of the keys."""
     top = _in_memory(keys).topk(k, sorted=False).values
     kth = top.amin()
-    ties = keys == kth
-    early = ties.flatten().cumsum(0, dtype=torch.int32) <= (top == kth).sum()
-    return (keys > kth) | (ties & early.view(keys.shape))
+    ties = (keys == kth).flatten()
+    early = ties.cumsum(0, dtype=torch.int32) <= (top == kth).sum()
+    return keys > torch.add(kth, early.view(keys.shape), alpha=-1)  # kth itself is enough where it is early
 
 
-def k_largest(scores: Tensor, k: int, among: Tensor | None = None) -> Tensor:
+def k_largest(scores: Tensor, k: int, barred: Tensor | None = None) -> Tensor:
     """Select exactly the k largest scores.
 
     Args:
         scores: any shape; their magnitudes are compared in single precision.
         k: how many, at most the number of candidates.
-        among: bool mask of the candidates, shaped like the scores (all).
+        barred: bool mask of the positions that are no candidates, shaped like the scores (none).
 
     Returns:
         Bool mask shaped like the scores, with k entries; among equal scores the first positions (row-major) win.
     """
     if k == 0:
         return torch.zeros_like(scores, dtype=torch.bool)
-    return _k_largest(_sort_keys(scores, among), k)
+    return _k_largest(_sort_keys(scores, barred), k)
 
 
-def k_largest_overall(scores: Sequence[Tensor], k: int, among: Sequence[Tensor] | None = None) -> list[Tensor]:
+def k_largest_overall(scores: Sequence[Tensor], k: int, barred: Sequence[Tensor] | None = None) -> list[Tensor]:
     """Select exactly the k largest scores of all layers together; every layer keeps at least its best one.
 
     Args:
         scores: one tensor per layer; their magnitudes are compared in single precision.
         k: how many in total, at least one per layer.
-        among: bool masks of the candidates, one per layer, none of them empty (all).
+        barred: bool masks of the positions that are no candidates, one per layer, none of them full (none).
 
     Returns:
         One bool mask per layer, shaped like its scores. Ties are won by the earlier layer, then the earlier position.
     """
     sizes = [layer.numel() for layer in scores]
-    keys = _sort_keys(_joined(scores, torch.float32), None if among is None else _joined(among, torch.bool))
+    keys = _sort_keys(_joined(scores, torch.float32), None if barred is None else _joined(barred, torch.bool))
     keys.clamp_(max=_LARGEST - 1)
     for layer in keys.split_with_sizes(sizes):
         layer.index_fill_(0, layer.argmax(), _LARGEST)  # argmax gives the first maximum

@@ -58,7 +58,8 @@ def pruned(topology: Topology, weights: Mapping[str, Tensor], count: int) -> Top
     """The `count` connections of largest magnitude of all layers together; each layer keeps its largest."""
     if count >= topology.nnz:
         return topology
-    kept = k_largest_overall([weights[name] for name in topology.masks], count, among=[*topology.masks.values()])
+    barred = [~mask for mask in topology.masks.values()]
+    kept = k_largest_overall([weights[name] for name in topology.masks], count, barred)
     return Topology.of(dict(zip(topology.masks, kept, strict=True)))
 
 
@@ -66,7 +67,7 @@ def dropped(topology: Topology, scores: Scores, counts: Counts) -> Topology:
     """Ψ of Eq. 1: every layer without the counts[name] of its connections that have the smallest scores."""
     left = {name: topology.active[name] - count for name, count in counts.items()}
     masks = {
-        name: k_largest(scores(name), left[name], among=mask) if counts[name] else mask
+        name: k_largest(scores(name), left[name], barred=~mask) if counts[name] else mask
         for name, mask in topology.masks.items()
     }
     return Topology(masks, left)
@@ -77,7 +78,7 @@ def dropped_below(topology: Topology, weights: Mapping[str, Tensor], threshold: 
     masks = {}
     for name, mask in topology.masks.items():
         magnitude = weights[name].abs()
-        masks[name] = mask & ((magnitude >= threshold) | k_largest(magnitude, 1, among=mask))
+        masks[name] = mask & ((magnitude >= threshold) | k_largest(magnitude, 1, barred=~mask))
     return Topology.of(masks)
 
 
@@ -90,5 +91,5 @@ def grown(topology: Topology, scores: Scores, counts: Counts, barred: Masks | No
     masks = {}
     for name, mask in topology.masks.items():
         taken = mask if barred is None else mask | barred[name]
-        masks[name] = mask | k_largest(scores(name), counts[name], among=~taken) if counts[name] else mask
+        masks[name] = mask | k_largest(scores(name), counts[name], barred=taken) if counts[name] else mask
     return Topology(masks, {name: topology.active[name] + count for name, count in counts.items()})

@@ -35,7 +35,7 @@ def test_k_largest_is_the_sorted_choice(data: st.DataObject) -> None:
     values = data.draw(st.lists(scores, min_size=1, max_size=40))
     candidates = data.draw(st.lists(st.booleans(), min_size=len(values), max_size=len(values)))
     k = data.draw(st.integers(0, sum(candidates)))
-    mask = k_largest(torch.tensor(values), k, torch.tensor(candidates))
+    mask = k_largest(torch.tensor(values), k, ~torch.tensor(candidates))
     assert mask.dtype == torch.bool
     assert mask.tolist() == sorted_choice(values, k, candidates)
 
@@ -55,8 +55,8 @@ def test_k_largest_overall_keeps_the_best_of_each_layer_and_then_the_best_of_all
 
 def test_k_largest_overall_never_leaves_its_candidates() -> None:
     values = [torch.tensor([9.0, 1.0, 8.0]), torch.tensor([7.0, 7.0, 0.0])]
-    among = [torch.tensor([False, True, False]), torch.tensor([False, True, True])]
-    assert [mask.tolist() for mask in k_largest_overall(values, 2, among)] == [
+    barred = [torch.tensor([True, False, True]), torch.tensor([True, False, False])]
+    assert [mask.tolist() for mask in k_largest_overall(values, 2, barred)] == [
         [False, True, False],
         [False, True, False],
     ]
@@ -65,9 +65,9 @@ def test_k_largest_overall_never_leaves_its_candidates() -> None:
 @pytest.mark.parametrize("bits", [0x7FC00000, 0x7F800001, 0x7FFFFFFF, -1], ids=hex)  # 0x7FFFFFFF is what CUDA makes
 def test_a_nan_of_any_pattern_leaves_the_count_exact(bits: int) -> None:
     values = torch.tensor([bits, 0, 0, bits], dtype=torch.int32).view(torch.float32).abs()
-    among = torch.tensor([True, True, False, True])
+    barred = torch.tensor([False, False, True, False])
     for k in range(4):
-        mask = k_largest(values, k, among)
+        mask = k_largest(values, k, barred)
         assert mask.sum() == k
         assert not mask[2]
 
@@ -80,13 +80,13 @@ def test_other_precisions_are_ordered_too(dtype: torch.dtype) -> None:
 
 def test_memory_format_does_not_matter() -> None:
     values = torch.randint(0, 4, (6, 5, 3, 3), generator=generator("format")).float()
-    among = torch.rand(values.shape, generator=generator("candidates")) < 0.5
-    last, last_among = (t.to(memory_format=torch.channels_last) for t in (values, among))
-    plain = k_largest(values, 20, among)
+    barred = torch.rand(values.shape, generator=generator("candidates")) < 0.5
+    last, last_barred = (t.to(memory_format=torch.channels_last) for t in (values, barred))
+    plain = k_largest(values, 20, barred)
     for mask in (
-        k_largest(last, 20, among),
-        k_largest(last, 20, last_among),
-        *k_largest_overall([last], 20, [last_among]),
+        k_largest(last, 20, barred),
+        k_largest(last, 20, last_barred),
+        *k_largest_overall([last], 20, [last_barred]),
     ):
         assert torch.equal(mask, plain)
 
