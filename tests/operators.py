@@ -4,7 +4,7 @@ It is seen without a GPU: operators and the reads of tensors are the same on eve
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -18,6 +18,7 @@ _WAITING = {
     aten._local_scalar_dense, aten.nonzero, aten.bincount, aten.masked_select, aten.equal, aten.is_nonzero,
     aten._unique2, aten.unique_dim, aten.unique_consecutive, aten.repeat_interleave,
 }  # fmt: skip
+_IDLE = {aten.empty, aten.empty_like, aten.empty_strided, aten.new_empty, aten._unsafe_view, aten.lift_fresh}
 _INDEXING = {aten.index, aten.index_put, aten.index_put_, aten._index_put_impl_}  # by a bool mask: nonzero inside
 _READING = {Tensor.tolist, Tensor.numpy, Tensor.cpu}  # to the host
 _COPYING = {torch.tensor, torch.as_tensor, torch.from_numpy}  # of what Python holds, to a device
@@ -48,7 +49,7 @@ class Asked(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         packet = func.overloadpacket
-        if not func.is_view and not func.__name__.startswith(("empty", "new_empty", "_unsafe_view", "detach", "lift_fresh")):
+        if not func.is_view and packet not in _IDLE:
             self.operators[str(packet)] += 1
         masks = packet in _INDEXING and any(i is not None and i.dtype == torch.bool for i in args[1])
         if packet in _WAITING or masks:
