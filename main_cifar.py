@@ -13,101 +13,102 @@ if __name__ == "__main__":  # before the imports below, which take seconds
 
     start()
 
-from collections.abc import Callable
+import copy
+from contextlib import closing
 
 import torch
 from accelerate import Accelerator
-from torch import nn
 
 from models import build
-from sparselearning import take_ticket
+from sparselearning import Masking, Superposition, take_ticket
 from utils.command_line.errors import one_line_errors
-from utils.command_line.options import CifarOptions
+from utils.command_line.options import CifarOptions, Options
 from utils.command_line.parser import parse
 from utils.data.cifar import load_cifar
 from utils.data.protocol import Splits
+from utils.reporting.begin import begin
 from utils.reporting.ensemble import finish_ensemble
-from utils.reporting.summary import finish, save_member
-from utils.reporting.tracking import Tracker
-from utils.run_folder.folder import RunFolder
-from utils.training.build import make_accelerator
+from utils.reporting.summary import finish
+from utils.run_folder.folder import RunFolder, open_folder
+from utils.training.batches import make_batches
+from utils.training.build import (
+    averaging,
+    make_accelerator,
+    make_optimizer,
+    make_teachers,
+    masking_arguments,
+    rewound_epochs,
+    snip_batches,
+)
+from utils.training.costs import Costs
 from utils.training.interruption import Interruption
 from utils.training.loop import train
+from utils.training.plan import make_plan
+from utils.training.results import complete, measure, measure_ensemble
 from utils.training.run import Run
-from utils.training.session import begin, open_folder
 
 
 def main() -> None:
-    args = parse(CifarOptions, __doc__)
-    accelerator = make_accelerator(args)
-    folder = open_folder(args, accelerator)
+    options = parse(CifarOptions, __doc__)
+    accelerator = make_accelerator(options)
+    folder = open_folder(options, accelerator)
     data = load_cifar(
-        args.data,
-        args.data_dir,
+        options.data,
+        options.data_dir,
         accelerator.device,
-        limit_train=args.limit_train,
-        limit_test=args.limit_test,
-        valid_fraction=args.valid_fraction,
-        image_size=args.image_size,
-        mean=args.mean,
-        std=args.std,
-        flip=args.flip,
-        label_column=args.label_column,
+        limit_train=options.limit_train,
+        limit_test=options.limit_test,
+        valid_fraction=options.valid_fraction,
+        image_size=options.image_size,
+        mean=options.mean,
+        std=options.std,
+        flip=options.flip,
+        label_column=options.label_column,
     )
-    side = data.train.side
-    train_all(folder, accelerator, data, lambda: build(args.model, data.num_classes, args.width, side))
+    for one in folder.unfinished():  # the run; with --ensemble each of the runs of Algorithm 2 of FreeTickets
+        sup_tickets(one.args, accelerator, data, one)
+    if options.ensemble:
+        model = build(options.model, data.num_classes, options.width, data.train.side)
+        accelerator.print(finish_ensemble(folder, accelerator, model, data.test))
 
 
-def train_all(folder: RunFolder, accelerator: Accelerator, data: Splits, network: Callable[[], nn.Module]) -> None:
-    """One run, or with --ensemble Algorithm 2 of FreeTickets: independent runs, and the ensemble of their tickets."""
-    interruption = Interruption(accelerator, folder.args.checkpoint_minutes)
-    for member in folder.members():
-        if member.finished and member.args.resume:
-            continue
-        torch.manual_seed(member.args.seed)  # the weights; everything else draws from generators of its own
-        run = Run(member.args, accelerator, network(), data)  # line 1 of Algorithm 1
-        tracker = begin(run, member)
-        if member is not folder and accelerator.is_main_process:
-            folder.claim()  # what --overwrite replaces is no finished ensemble from here on
-        with interruption:
-            algorithm_1(run, tracker, interruption)
-        accelerator.free_memory()
-    if folder.args.ensemble:
-        accelerator.print(finish_ensemble(folder, accelerator, network(), data.test))
+def sup_tickets(options: Options, accelerator: Accelerator, data: Splits, folder: RunFolder) -> None:
+    """Algorithm 1 of Sup-tickets; other regimes have other phases, and superpose nothing."""
+    torch.manual_seed(options.seed)  # the weights; everything else draws from generators of its own
+    model = build(options.model, data.num_classes, options.width, data.train.side)
+    model = model.to(accelerator.device).to(memory_format=torch.channels_last)
+    test_model, teachers = copy.deepcopy(model), make_teachers(options.distill, model)
+    batches = make_batches(options, len(data.train), accelerator.num_processes, model)
+    phases = make_plan(options, batches.steps, batches.size)
+    optimizer = make_optimizer(options, model, accelerator)
 
+    masking = superposition = None
+    if options.sparse:
+        arguments = masking_arguments(options, model, phases, batches.steps)
+        masking = Masking(model, optimizer, **arguments, snip_batches=snip_batches(data.train))  # line 1
+        if options.sup_tickets:
+            superposition = Superposition(masking.masks, masking.target_nnz, **averaging(options))
+    costs = Costs(model, masking, (3, data.train.side, data.train.side), teachers, rewound_epochs(options))
 
-def algorithm_1(run: Run, tracker: Tracker, interruption: Interruption) -> None:
-    """Algorithm 1 of the paper, from line 2 on: train, take tickets, superpose them."""
-    args, superposition, results = run.args, run.superposition, run.results
-    superposed = None
-    for phase in run.plan[run.phases_done :]:
-        train(run, phase, tracker, interruption)  # lines 4, 6 and 7; at the start of a cycle 12 and 13
-        ticket = take_ticket(run.model.state_dict(), run.masks)
-        results["final"] = run.evaluate(ticket)
-        tracker.model(phase.name, run.step, results["final"])
-        if phase.ticket:  # line 8
-            results["tickets"].append(results["final"])
-        elif phase is run.plan[0] and phase is not run.plan[-1]:
-            results[phase.name] = results["final"]
-        if superposition is not None and (phase.ticket or (args.include_normal and phase is run.plan[0])):
-            superposition.add(ticket)  # line 10, Eq. 4
-        if superposition is not None and phase.ticket:
-            superposed = run.superpose()  # line 11
-            results["superposed"] = run.evaluate(superposed)
-            tracker.model("superposed", run.step, results["superposed"])
-        if args.save_tickets:
-            save_member(run, tracker.folder, phase, ticket)
-        run.phases_done += 1
-        run.save(tracker.folder)
-    if args.save_tickets and len(results["tickets"]) > 1:
-        results["ensemble"] = run.evaluate_ensemble(tracker.folder)
-        tracker.model("ensemble", run.step, results["ensemble"])
-    if superposition is not None:  # made already, unless the run was cut after its last phase
-        ticket = superposed or run.superpose()
-    else:
-        ticket = take_ticket(run.model.state_dict(), run.masks)
-    tracker.say(finish(run, tracker.folder, ticket))  # line 17
-    tracker.close()
+    if options.compile:
+        model.compile()
+    model, optimizer = accelerator.prepare(model, optimizer)
+    run = Run(options, accelerator, data, folder.path, phases, batches, model, optimizer, masking, superposition,
+              test_model, teachers, costs)  # fmt: skip
+
+    with closing(begin(run, folder)) as tracker, Interruption(accelerator, options.checkpoint_minutes) as interruption:
+        for phase in run.phases[run.phases_done :]:
+            train(run, phase, tracker, interruption)  # lines 2 to 7; a cycle begins with lines 12 and 13
+            ticket = take_ticket(run.model.state_dict(), run.masks)
+            measure(run, phase, ticket, tracker)
+            if superposition is not None and run.averages(phase):  # line 8
+                superposition.add(ticket)  # lines 9 to 11, Eq. 4
+            complete(run, phase, ticket, tracker)
+        measure_ensemble(run, tracker)
+        ticket = run.superposed() if superposition is not None else take_ticket(run.model.state_dict(), run.masks)
+        run.save_ticket("ticket.safetensors", ticket)  # line 17
+        tracker.say(finish(run, ticket))
+    accelerator.free_memory()
 
 
 if __name__ == "__main__":

@@ -10,51 +10,116 @@ if __name__ == "__main__":  # before the imports below, which take seconds
 
     start()
 
+import copy
+from contextlib import closing
 from pathlib import Path
 
 import torch
-from torch import nn
+from accelerate import Accelerator
 
-from main_cifar import train_all
 from models.classifiers import build
+from sparselearning import Masking, Superposition, take_ticket
 from utils.command_line.errors import one_line_errors
-from utils.command_line.options import ImageNetOptions
+from utils.command_line.options import ImageNetOptions, Options
 from utils.command_line.parser import parse
 from utils.data.imagenet import load_imagenet
+from utils.data.protocol import Splits
+from utils.reporting.begin import begin
+from utils.reporting.ensemble import finish_ensemble
+from utils.reporting.summary import finish
+from utils.run_folder.folder import RunFolder, open_folder
 from utils.run_folder.tickets import load_ticket
-from utils.training.build import make_accelerator
+from utils.training.batches import make_batches
+from utils.training.build import (
+    averaging,
+    make_accelerator,
+    make_optimizer,
+    make_teachers,
+    masking_arguments,
+    rewound_epochs,
+    snip_batches,
+)
+from utils.training.costs import Costs
 from utils.training.evaluation import evaluate
-from utils.training.session import open_folder
+from utils.training.interruption import Interruption
+from utils.training.loop import train
+from utils.training.plan import make_plan
+from utils.training.results import complete, measure, measure_ensemble
+from utils.training.run import Run
 
 
 def main() -> None:
-    args = parse(ImageNetOptions, __doc__)
-    accelerator = make_accelerator(args)
-    folder = None if args.eval_only else open_folder(args, accelerator)
+    options = parse(ImageNetOptions, __doc__)
+    accelerator = make_accelerator(options)
+    folder = None if options.eval_only else open_folder(options, accelerator)
     data = load_imagenet(
-        args.data,
-        args.data_dir,
+        options.data,
+        options.data_dir,
         accelerator.device,
-        image_size=args.image_size,
-        batch_size=args.batch_size,
-        streaming=args.streaming,
-        workers=args.workers,
-        limit_train=args.limit_train,
-        limit_test=args.limit_test,
-        valid_fraction=args.valid_fraction,
-        label_column=args.label_column,
+        image_size=options.image_size,
+        batch_size=options.batch_size,
+        streaming=options.streaming,
+        workers=options.workers,
+        limit_train=options.limit_train,
+        limit_test=options.limit_test,
+        valid_fraction=options.valid_fraction,
+        label_column=options.label_column,
     )
+    if folder is None:
+        return evaluate_ticket(options, accelerator, data)
+    for one in folder.unfinished():  # the run; with --ensemble each of the runs of Algorithm 2 of FreeTickets
+        sup_tickets(one.args, accelerator, data, one)
+    if options.ensemble:
+        model = build(options.model, data.num_classes, data.train.side, options.width)
+        accelerator.print(finish_ensemble(folder, accelerator, model, data.test))
 
-    def network() -> nn.Module:
-        return build(args.model, data.num_classes, args.image_size, args.width)
 
-    if folder is not None:
-        return train_all(folder, accelerator, data, network)
-    assert args.ticket is not None
-    model = network()
-    model.load_state_dict(load_ticket(Path(args.ticket), model.state_dict()))
+def evaluate_ticket(options: ImageNetOptions, accelerator: Accelerator, data: Splits) -> None:
+    """--eval-only: print the metrics of --ticket on the test images."""
+    assert options.ticket is not None  # as `parse` checks
+    model = build(options.model, data.num_classes, data.train.side, options.width)
+    model.load_state_dict(load_ticket(Path(options.ticket), model.state_dict()))
     metrics = evaluate(accelerator, model.to(accelerator.device).to(memory_format=torch.channels_last), data.test)
     accelerator.print(", ".join(f"{name} {value:.4f}" for name, value in metrics.items()))
+
+
+def sup_tickets(options: Options, accelerator: Accelerator, data: Splits, folder: RunFolder) -> None:
+    """Algorithm 1 of Sup-tickets; other regimes have other phases, and superpose nothing."""
+    torch.manual_seed(options.seed)  # the weights; everything else draws from generators of its own
+    model = build(options.model, data.num_classes, data.train.side, options.width)
+    model = model.to(accelerator.device).to(memory_format=torch.channels_last)
+    test_model, teachers = copy.deepcopy(model), make_teachers(options.distill, model)
+    batches = make_batches(options, len(data.train), accelerator.num_processes, model)
+    phases = make_plan(options, batches.steps, batches.size)
+    optimizer = make_optimizer(options, model, accelerator)
+
+    masking = superposition = None
+    if options.sparse:
+        arguments = masking_arguments(options, model, phases, batches.steps)
+        masking = Masking(model, optimizer, **arguments, snip_batches=snip_batches(data.train))  # line 1
+        if options.sup_tickets:
+            superposition = Superposition(masking.masks, masking.target_nnz, **averaging(options))
+    costs = Costs(model, masking, (3, data.train.side, data.train.side), teachers, rewound_epochs(options))
+
+    if options.compile:
+        model.compile()
+    model, optimizer = accelerator.prepare(model, optimizer)
+    run = Run(options, accelerator, data, folder.path, phases, batches, model, optimizer, masking, superposition,
+              test_model, teachers, costs)  # fmt: skip
+
+    with closing(begin(run, folder)) as tracker, Interruption(accelerator, options.checkpoint_minutes) as interruption:
+        for phase in run.phases[run.phases_done :]:
+            train(run, phase, tracker, interruption)  # lines 2 to 7; a cycle begins with lines 12 and 13
+            ticket = take_ticket(run.model.state_dict(), run.masks)
+            measure(run, phase, ticket, tracker)
+            if superposition is not None and run.averages(phase):  # line 8
+                superposition.add(ticket)  # lines 9 to 11, Eq. 4
+            complete(run, phase, ticket, tracker)
+        measure_ensemble(run, tracker)
+        ticket = run.superposed() if superposition is not None else take_ticket(run.model.state_dict(), run.masks)
+        run.save_ticket("ticket.safetensors", ticket)  # line 17
+        tracker.say(finish(run, ticket))
+    accelerator.free_memory()
 
 
 if __name__ == "__main__":

@@ -25,14 +25,14 @@ import utils.reporting.summary
 from models.classifiers import build
 from sparselearning.errors import UsageError
 from sparselearning.phases import Exploration
+from tests.maskings import masking_of
 from tests.tiny import Tiny, differences, outcome, signal_at
 from utils.command_line.errors import one_line_errors
 from utils.command_line.options import CifarOptions, ImageNetOptions
 from utils.command_line.parser import parse
-from utils.training.build import count_steps, make_masking, make_optimizer
-from utils.training.loop import _parts
+from utils.training.batches import Batches, count_steps
+from utils.training.build import make_optimizer
 from utils.training.plan import make_plan
-from utils.training.run import Run
 
 CPU = cast(Any, SimpleNamespace(device=torch.device("cpu"), mixed_precision="no"))
 SUP = ("--sparse", "--method", "granet", "--density", "0.1", "--sup-tickets")
@@ -84,10 +84,7 @@ def test_scale_lr_scales_every_rate_by_the_whole_batch() -> None:
 
 @pytest.mark.parametrize(("per_epoch", "frequency"), [(10009, 4000), (20, 92)])
 def test_topology_follows_the_paper(per_epoch: int, frequency: int) -> None:
-    args, model = recipe(*SUP), Tiny(10)
-    plan = make_plan(args, per_epoch, 128)
-    masking = make_masking(args, model, make_optimizer(args, model, CPU), plan, per_epoch, ())
-    assert masking is not None
+    masking = masking_of(recipe(*SUP), Tiny(10), per_epoch)
     assert (masking.update_frequency, masking.prune_end) == (frequency, 30 * per_epoch)
     assert (masking.prune_rate, masking.prune_rate_decay, masking.total_steps) == (0.5, "cosine", 92 * per_epoch)
     assert (masking.init_density, masking.density) == (0.5, 0.1)
@@ -117,9 +114,7 @@ def test_every_process_takes_the_same_steps(images: int, world: int) -> None:
     for position in {0, steps // 2, steps - 1}:
         taken: list[tuple[int, int]] = []
         for rank in range(world):
-            process = SimpleNamespace(process_index=rank, num_processes=world)
-            run = cast(Run, SimpleNamespace(batch_size=whole, parts=parts, accelerator=process))
-            own = _parts(run, images, position)
+            own = Batches(images, whole, parts, steps).parts_of(position, rank, world)
             assert len(own) == accumulation and all(stop - start >= 2 for start, stop in own)
             taken += own
         edges = [edge for part in sorted(taken) for edge in part]

@@ -36,6 +36,7 @@ from utils.data.protocol import Splits
 from utils.data.recipes import PAD
 from utils.data.small_images import SmallImages
 from utils.reporting.tracking import Tracker
+from utils.training.run import Run
 
 CLASSES, TRAIN, TEST = 10, 44, 37
 TIMES = ("images_per_second", "train_seconds", "seconds")  # all that may differ between two runs of the same options
@@ -158,6 +159,19 @@ def end_of_main() -> tuple[int, str, str]:
         except SystemExit as end:
             status = int(end.code or 0)
     return status, out.getvalue(), err.getvalue()
+
+
+def built() -> Run:
+    """The run of the command line, before its first step."""
+    runs: list[Run] = []
+
+    def keep(run: Run, _: object) -> None:
+        runs.append(run)
+        sys.exit()
+
+    with mock.patch.object(main_cifar, "begin", keep), contextlib.suppress(SystemExit):
+        main_cifar.main()
+    return runs[0]
 
 
 def main(folder: Path, *options: str, stop: int | None = None, number: int = signal.SIGTERM) -> tuple[int, str, str]:

@@ -8,7 +8,7 @@ import pickle
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 from unittest import mock
 
 import datasets
@@ -32,9 +32,7 @@ from utils.data.imagenet import load_imagenet
 from utils.data.large_images import MEAN, STD
 from utils.data.protocol import Splits
 from utils.data.stream import local_permutation
-from utils.training.build import count_steps
-from utils.training.loop import _parts
-from utils.training.run import Run
+from utils.training.batches import Batches, count_steps
 
 TRAIN, TEST, GROUP = 101, 23, 4  # images, and images per row group
 
@@ -86,10 +84,9 @@ def numbers(images: Tensor) -> list[int]:
 def seen(data: Splits, epoch: int, rank: int, world: int, accumulation: int = 1, first: int = 0) -> list[list[int]]:
     """The images that a process trains on in each step of an epoch, as `utils.training.loop` asks for them."""
     parts, order = world * accumulation, data.train.epoch(0, epoch)
-    process = SimpleNamespace(process_index=rank, num_processes=world)
-    run = cast(Run, SimpleNamespace(batch_size=3 * parts, parts=parts, accelerator=process))
-    steps = range(first, count_steps(len(order), run.batch_size, parts))
-    batches = order.batches(part for step in steps for part in _parts(run, len(order), step))
+    cut = Batches(len(order), 3 * parts, parts, count_steps(len(order), 3 * parts, parts))
+    steps = range(first, cut.steps)
+    batches = order.batches(part for step in steps for part in cut.parts_of(step, rank, world))
     result = []
     for _ in steps:
         images, labels = whole(itertools.islice(batches, accumulation))

@@ -57,6 +57,6 @@ def test_the_time_that_is_left_is_told_from_the_steps_since_the_run_went_on(tmp_
         tracker = Tracker(tmp_path, 10, 100, 30, True)
         clock.return_value = 1040.0
         row = {**dict.fromkeys(COLUMNS, 0.5), "epoch": 5, "step": 50, "phase": "normal", "valid_accuracy": None}
-        tracker.epoch([row], {})
+        tracker.epoch([row], {}, 0.0)
         tracker.close()
     assert "1:40 left" in capsys.readouterr().out

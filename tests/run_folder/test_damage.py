@@ -18,12 +18,10 @@ from torch import Tensor
 
 from models import MODELS
 from sparselearning.errors import UsageError
-from tests.tiny import SPARSE, SUP_TICKETS, load_images, main, tiny_world
-from utils.command_line.options import CifarOptions
-from utils.command_line.parser import parse
+from tests.tiny import SPARSE, SUP_TICKETS, built, main, tiny_world
 from utils.files.whole import file_digest
 from utils.run_folder.tickets import load_ticket, save_ticket
-from utils.training.build import make_accelerator
+from utils.training.resume import resume
 from utils.training.run import Run
 
 OPTIONS = (*SPARSE, *SUP_TICKETS, "--model", "tiny", "--growth", "momentum", "--superpose", "caa")
@@ -77,8 +75,7 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def run(folder: Path, elsewhere: Path) -> Iterator[Run]:
     with tiny_world("--output-dir", str(folder), *OPTIONS, "--resume", "auto"):
-        args = parse(CifarOptions, "")
-        yield Run(args, make_accelerator(args), MODELS["tiny"](10), load_images("tiny", None, "cpu"))
+        yield built()
 
 
 @pytest.fixture
@@ -89,10 +86,6 @@ def checkpoint(folder: Path, tmp_path: Path) -> Path:
     return path
 
 
-def resume(run: Run, path: Path) -> str:
-    return run.resume(path, str(path))
-
-
 def signed(path: Path) -> None:
     """Make the digest fit what is there now, as one could who means harm or knows no better."""
     manifest = json.loads((path / "manifest.json").read_text())
@@ -100,9 +93,9 @@ def signed(path: Path) -> None:
 
 
 def test_a_sound_checkpoint_is_accepted(run, checkpoint):
-    assert "at step 20 of 24" in resume(run, checkpoint)
+    assert "at step 20 of 24" in resume(run, str(checkpoint))
     signed(checkpoint)
-    assert "at step 20 of 24" in resume(run, checkpoint)
+    assert "at step 20 of 24" in resume(run, str(checkpoint))
 
 
 @pytest.mark.parametrize("name, cuts, flips", [("state.pt", 30, 50), ("manifest.json", 20, 40)])
@@ -110,7 +103,7 @@ def test_cut_and_flipped(name, cuts, flips, run, checkpoint):
     for content in damaged_bytes((checkpoint / name).read_bytes(), cuts, flips):
         (checkpoint / name).write_bytes(content)
         with pytest.raises(UsageError) as error:
-            resume(run, checkpoint)
+            resume(run, str(checkpoint))
         assert_refused(error, checkpoint)
 
 
@@ -121,7 +114,7 @@ def test_cut_and_flipped_with_a_digest_that_fits(run, checkpoint):
         (checkpoint / "state.pt").write_bytes(content)
         signed(checkpoint)
         with pytest.raises(UsageError) as error:
-            resume(run, checkpoint)
+            resume(run, str(checkpoint))
         assert_refused(error, checkpoint)
 
 
@@ -134,12 +127,12 @@ def test_missing_and_swapped_files(run, folder, elsewhere, checkpoint, tmp_path)
             if source is not None:
                 shutil.copy(source / name, checkpoint / name)
             with pytest.raises(UsageError) as error:
-                resume(run, checkpoint)
+                resume(run, str(checkpoint))
             assert_refused(error, checkpoint)
             (checkpoint / name).write_bytes(kept)
     for path, part in ((elsewhere, "seed"), (checkpoint / "state.pt", "no complete"), (tmp_path / "no", "no complete")):
         with pytest.raises(UsageError) as error:
-            resume(run, path)
+            resume(run, str(path))
         assert_refused(error, path, part)
 
 
@@ -195,7 +188,7 @@ def test_malformed_states_with_a_digest_that_fits(run, checkpoint):
         (checkpoint / "manifest.json").write_text(json.dumps(manifest | {"step": changed.get("step")}))
         signed(checkpoint)
         try:
-            resume(run, checkpoint)
+            resume(run, str(checkpoint))
             accepted.append(what)
         except UsageError as error:
             assert "\n" not in str(error)
@@ -216,7 +209,7 @@ def test_a_checkpoint_executes_nothing(form, run, checkpoint, tmp_path):
             archive.writestr("archive/version", "3")
     signed(checkpoint)
     with pytest.raises(UsageError) as error:
-        resume(run, checkpoint)
+        resume(run, str(checkpoint))
     assert_refused(error, checkpoint)
     assert not mark.exists()
     pickle.loads(pickle.dumps(Pickled(mark), 2))

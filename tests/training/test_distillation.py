@@ -12,7 +12,7 @@ from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-import utils.training.run
+import main_cifar
 from sparselearning.flops import layer_costs
 from tests.tiny import SPARSE, Tiny, main
 from utils.training.costs import Costs
@@ -95,14 +95,14 @@ def test_a_run_learns_from_the_tickets_it_is_given_and_leaves_them_alone(tmp_pat
     assert main(tmp_path / "teachers", *OF[:-2], *edst)[0] == 0
     paths = sorted((tmp_path / "teachers/tickets").glob("*"))
     teachers: list[nn.Module] = []
-    make_teachers = utils.training.run.make_teachers
+    make_teachers = main_cifar.make_teachers
 
     def seen(*args: Any) -> list[nn.Module]:
         teachers.extend(make_teachers(*args))
         return teachers
 
     weights = {}
-    with mock.patch.object(utils.training.run, "make_teachers", seen):
+    with mock.patch.object(main_cifar, "make_teachers", seen):
         for name, words in (("taught", ("--distill", *map(str, paths))), ("alone", ())):
             teachers.clear()
             assert main(tmp_path / name, *OF, *words)[0] == 0

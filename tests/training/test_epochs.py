@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from sparselearning.errors import UsageError
 from tests.tiny import SPARSE, SUP_TICKETS, main
-from utils.training.build import count_steps
+from utils.training.batches import count_steps
 
 
 @pytest.mark.parametrize(

@@ -21,9 +21,9 @@ from models import build
 from sparselearning import Masking
 from sparselearning.distributions import erk
 from sparselearning.layers import maskable_weights
+from tests.maskings import masking_of
 from utils.command_line.options import CifarOptions, ImageNetOptions
 from utils.command_line.parser import parse
-from utils.training.build import make_masking
 from utils.training.costs import Costs
 from utils.training.loop import train
 from utils.training.plan import make_plan
@@ -226,13 +226,13 @@ def moves(words: str, recipe: Mapping[str, Any] = CifarOptions, epoch: int = 10)
     """The topology updates of a run of so many steps per epoch, and the connections after every step."""
     torch.manual_seed(0)
     args = parse(recipe, "", words.split())
-    plan, model = make_plan(args, epoch, 128), nn.Linear(10, 10)
+    phases, model = make_plan(args, epoch, 128), nn.Linear(10, 10)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
-    masking = make_masking(args, model, optimizer, plan, epoch, [])
-    assert masking is not None
+    masking = masking_of(args, model, epoch, optimizer)
     seen: list[Move] = []
     counts: list[int] = []
-    run: Any = SimpleNamespace(masking=masking, step=0, steps_per_epoch=epoch, wrapped=model, share_statistics=int)
+    batches = SimpleNamespace(steps=epoch)
+    run: Any = SimpleNamespace(masking=masking, step=0, batches=batches, wrapped=model, share_statistics=int)
 
     def to_the_end(run: Any, phase: Any, *_: Any) -> Any:
         while run.step < phase.end:
@@ -253,7 +253,7 @@ def moves(words: str, recipe: Mapping[str, Any] = CifarOptions, epoch: int = 10)
         mock.patch.object(utils.training.loop, "_finish_epoch"),
         mock.patch.object(Masking, "update_topology", noted),
     ):
-        for phase in plan:
+        for phase in phases:
             train(run, phase, mock.Mock(), mock.Mock())
     assert masking.updates == len(seen)
     return seen, counts
@@ -333,9 +333,7 @@ def test_the_interval_between_updates_is_that_of_appendix_c(
     recipe: Mapping[str, Any], epoch: int, interval: int, words: str
 ) -> None:
     args, model = parse(recipe, "", [*words.split(), "--density", "0.2"]), nn.Linear(10, 10)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
-    masking = make_masking(args, model, optimizer, make_plan(args, epoch, 128), epoch, [])
-    assert masking is not None and masking.update_frequency == interval
+    assert masking_of(args, model, epoch).update_frequency == interval
 
 
 def test_ltr_prunes_gradually_to_its_density_and_stays_there() -> None:

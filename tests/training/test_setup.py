@@ -7,23 +7,19 @@ import torch
 from torch import nn
 
 from sparselearning import Masking
+from tests.maskings import masking_of
 from utils.command_line.options import CifarOptions
 from utils.command_line.parser import parse
 from utils.data.cifar import load_cifar
-from utils.training.build import make_masking, snip_batches
-from utils.training.plan import make_plan
+from utils.training.build import snip_batches
 
 EPOCH = 10  # steps
 
 
-def masking_of(words: str, epoch: int = EPOCH) -> Masking:
+def masking(words: str, epoch: int = EPOCH) -> Masking:
     torch.manual_seed(0)
-    args = parse(CifarOptions, "", ["--sparse", *words.split()])
-    model = nn.Sequential(nn.Linear(20, 20), nn.Linear(20, 20))
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
-    masking = make_masking(args, model, optimizer, make_plan(args, epoch, 128), epoch, [])
-    assert masking is not None
-    return masking
+    options = parse(CifarOptions, "", ["--sparse", *words.split()])
+    return masking_of(options, nn.Sequential(nn.Linear(20, 20), nn.Linear(20, 20)), epoch)
 
 
 @pytest.mark.parametrize(
@@ -51,11 +47,11 @@ def masking_of(words: str, epoch: int = EPOCH) -> Masking:
     ],
 )
 def test_options_are_those_of_the_masks(words: str, attribute: str, value: Any) -> None:
-    assert getattr(masking_of(words), attribute) == value
+    assert getattr(masking(words), attribute) == value
 
 
 def test_another_seed_has_other_connections() -> None:
-    first, again, other = (masking_of(f"--seed {seed}").masks for seed in (1, 1, 2))
+    first, again, other = (masking(f"--seed {seed}").masks for seed in (1, 1, 2))
     for name in first:
         assert torch.equal(first[name], again[name]) and not torch.equal(first[name], other[name])
 
@@ -64,8 +60,8 @@ def test_another_seed_has_other_connections() -> None:
     ("epoch", "frequency"), [(1, 1), (19, 1), (20, 1), (21, 2), (39, 2), (40, 2), (41, 3), (20_001, 1000)]
 )
 def test_a_short_run_moves_less_than_20_times(epoch: int, frequency: int) -> None:
-    masking = masking_of("--epochs 1", epoch)
-    assert masking.update_frequency == frequency
+    moving = masking("--epochs 1", epoch)
+    assert moving.update_frequency == frequency
     assert epoch > 20_000 or (epoch - 1) // frequency < 20
 
 

@@ -3,7 +3,6 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from sparselearning.layers import maskable_weights
@@ -13,8 +12,6 @@ from sparselearning.superposition import Ticket
 from utils.files.whole import write_whole
 from utils.reporting.plots import draw_learning_curve, draw_sparsity
 from utils.reporting.tables import models_table
-from utils.run_folder.tickets import save_ticket, ticket_name
-from utils.training.build import EARLY
 from utils.training.plan import lr_scale, lr_warning
 from utils.training.run import Run
 
@@ -27,9 +24,9 @@ def describe(run: Run) -> str:
     lines = [
         f"{args.data}: {len(run.data.train):,} training and {len(run.data.test):,} test images, {_epoch(run)}",
         f"{args.model}: {parameters:,} parameters, {dense / 1e9:.3f} GFLOPs per image when dense",
-        f"optimizer step: {_step(run)}, learning rate {lr_scale(args, run.batch_size) * args.lr:g}",
+        f"optimizer step: {_step(run)}, learning rate {lr_scale(args, run.batches.size) * args.lr:g}",
     ]
-    if warning := lr_warning(args, run.batch_size, run.parts):
+    if warning := lr_warning(args, run.batches.size, run.batches.parts):
         lines.append(warning)
     if masking is not None:
         every = f", connections move every {masking.update_frequency} steps" if masking.moves else ""
@@ -40,13 +37,13 @@ def describe(run: Run) -> str:
     shown = run.data.train.labels.unique()
     if 0 < len(shown) < run.data.num_classes and shown.min() >= 0:  # -1: not known yet
         lines.append(f"warning: only {len(shown)} of {run.data.num_classes} classes are among the training images")
-    return "\n".join([*lines, plan_table(run.plan, run.steps_per_epoch, masking)])
+    return "\n".join([*lines, plan_table(run.phases, run.batches.steps, masking)])
 
 
 def _epoch(run: Run) -> str:
     """How many steps it has, and what becomes of a rest of the images."""
-    steps, rest = run.steps_per_epoch, len(run.data.train) - run.steps_per_epoch * run.batch_size
-    fate = f", {rest} images left out" if rest > 0 else f", the last of {run.batch_size + rest}" if rest < 0 else ""
+    steps, rest = run.batches.steps, len(run.data.train) - run.batches.steps * run.batches.size
+    fate = f", {rest} images left out" if rest > 0 else f", the last of {run.batches.size + rest}" if rest < 0 else ""
     return f"{steps:,} {'steps' if steps > 1 else 'step'} per epoch{fate}"
 
 
@@ -55,7 +52,7 @@ def _step(run: Run) -> str:
     args = run.args
     factors = [(run.accelerator.num_processes, "processes"), (args.gradient_accumulation_steps, "backward passes")]
     product = "".join(f"{count} {what} × " for count, what in factors if count > 1)
-    return f"{product}{args.batch_size} images" + (f" = {run.batch_size:,} images" if product else "")
+    return f"{product}{args.batch_size} images" + (f" = {run.batches.size:,} images" if product else "")
 
 
 def layer_table(run: Run) -> str:
@@ -70,68 +67,33 @@ def layer_table(run: Run) -> str:
 
 
 def summarize_run(run: Run, ticket: Ticket) -> dict[str, Any]:
-    """The content of summary.json, counted from the ticket itself; an ensemble takes as many passes as it has tickets.
-    """
+    """The content of summary.json, counted from the ticket; an ensemble takes as many passes as it has tickets."""
     masks = run.masks
     names = list(masks) or list(maskable_weights(run.model))
     nnz = {name: int(ticket[name].count_nonzero()) for name in names}
     densities = {name: nnz[name] / ticket[name].numel() for name in masks}
-    images = min(len(run.data.train), run.steps_per_epoch * run.batch_size)  # of an epoch
+    images = min(len(run.data.train), run.batches.steps * run.batches.size)  # of an epoch
     passes = len(run.results["tickets"]) if "ensemble" in run.results and run.superposition is None else 1
     return {
-        **header(run),
+        **run.about(),
         "maskable": sum(ticket[name].numel() for name in names),
         "nnz": sum(nnz.values()),
         "nnz_per_layer": nnz,
         "weights_per_layer": {name: ticket[name].numel() for name in names},
         "flops_per_layer": {name: run.costs.layers[name].flops() for name in names if name in run.costs.layers},
         "test": run.results,
-        "flops": run.costs.summary(run.args.epochs, run.steps_per_epoch, images, densities, passes),
-        "images_per_second": run.step / run.steps_per_epoch * images / run.seconds,
+        "flops": run.costs.summary(run.args.epochs, run.batches.steps, images, densities, passes),
+        "images_per_second": run.step / run.batches.steps * images / run.seconds,
         "train_seconds": run.seconds,
     }
 
 
-def header(run: Run) -> dict[str, Any]:
-    """What a ticket file says of itself."""
-    args = run.args
-    return {
-        "data": args.data,
-        "model": args.model,
-        "width": args.width,
-        "method": args.method if args.sparse else "dense",
-        "sup_tickets": args.sup_tickets,
-        "seed": args.seed,
-        "epochs": args.epochs,
-        "density": args.density if args.sparse else 1.0,
-        "exempt": " ".join(args.exempt),
-        "limit_train": args.limit_train,
-        "valid_fraction": args.valid_fraction,
-        **run.data.about,
-    }
-
-
-def save_member(run: Run, folder: Path, phase: Phase, ticket: Ticket) -> None:
-    """Keep the ticket of a cycle, and with --include-normal the model before the first, in the folder `tickets`."""
-    normal = run.args.include_normal and phase is run.plan[0]
-    if run.accelerator.is_main_process and (phase.ticket or normal):
-        name = ticket_name(len(run.results["tickets"])) if phase.ticket else f"tickets/{phase.name}.safetensors"
-        save_ticket(folder / name, ticket, header(run) | {"phase": phase.name})
-
-
-def save_early(run: Run, folder: Path) -> None:
-    """Keep the weights of this moment, to rewind to."""
-    if run.accelerator.is_main_process:
-        save_ticket(folder / EARLY, run.model.state_dict(), header(run) | {"step": run.step})
-
-
-def finish(run: Run, folder: Path, ticket: Ticket) -> str:
-    """Save the ticket to use, the pictures and the summary; returns the closing table."""
+def finish(run: Run, ticket: Ticket) -> str:
+    """Draw the pictures and write the summary, of the ticket to use; returns the closing table."""
     if not run.accelerator.is_main_process:
         return ""
-    summary = summarize_run(run, ticket)
-    save_ticket(folder / "ticket.safetensors", ticket, header(run))
-    draw_learning_curve(folder / "learning_curve.png", run.history, run.plan, run.results)
+    summary, folder = summarize_run(run, ticket), run.folder
+    draw_learning_curve(folder / "learning_curve.png", run.history, run.phases, run.results)
     if run.masks:
         densities = {name: summary["nnz_per_layer"][name] / mask.numel() for name, mask in run.masks.items()}
         draw_sparsity(folder / "sparsity_per_layer.png", densities, summary["density"])

@@ -46,8 +46,14 @@ class Tracker:
         """One optimizer step is done; waits for nothing."""
         self.bar.update()
 
-    def epoch(self, history: Sequence[Mapping[str, Any]], sparsity: Mapping[str, float]) -> None:
-        """An epoch is done: `history` has a row of COLUMNS for each, `sparsity` is that of each layer now."""
+    def epoch(self, history: Sequence[Mapping[str, Any]], sparsity: Mapping[str, float], data_wait: float) -> None:
+        """An epoch is done.
+
+        Args:
+            history: a row of COLUMNS for each epoch so far.
+            sparsity: of each layer now.
+            data_wait: the share of this epoch's time that went by without data.
+        """
         if self.board is None:
             return
         table = io.StringIO()
@@ -61,6 +67,7 @@ class Tracker:
                 self.board.add_scalar(tag, row[key], row["step"])
         for name, value in sparsity.items():
             self.board.add_scalar(f"layer_sparsity/{name}", value, row["step"])
+        self.board.add_scalar("speed/data_wait", data_wait, row["step"])
         self.board.flush()
         valid = f"  valid {row['valid_accuracy']:5.1f} %" if row["valid_accuracy"] is not None else ""
         density = f"  density {row['density']:.3f}" if sparsity else ""

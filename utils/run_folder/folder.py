@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 import torch
 import yaml
+from accelerate import Accelerator
 
 from sparselearning.errors import UsageError
 from utils.command_line.config import read_mapping
@@ -39,10 +41,11 @@ class RunFolder:
     Attributes:
         args: the options of the run.
         path: `--output-dir`, or runs/ and a name that says what is run.
+        whole: the folder of the ensemble that the run is one of.
     """
 
-    def __init__(self, args: Options) -> None:
-        self.args = args
+    def __init__(self, args: Options, whole: "RunFolder | None" = None) -> None:
+        self.args, self.whole = args, whole
         self.path = Path(args.output_dir or Path("runs") / default_name(args))
 
     @property
@@ -56,7 +59,12 @@ class RunFolder:
         if not count:
             return [self]
         places = [(count * self.args.seed + j, str(self.path / f"member-{j + 1}")) for j in range(count)]
-        return [RunFolder(replace(self.args, seed=seed, output_dir=place, ensemble=None)) for seed, place in places]
+        options = [replace(self.args, seed=seed, output_dir=place, ensemble=None) for seed, place in places]
+        return [RunFolder(own, whole=self) for own in options]
+
+    def unfinished(self) -> Iterator["RunFolder"]:
+        """Those of `members` that are still to be trained: with --resume not what is finished already."""
+        return (member for member in self.members() if not (member.finished and member.args.resume))
 
     def check(self) -> None:
         """Raises UsageError where the folder holds another run, or anything else, that the options do not replace.
@@ -104,7 +112,10 @@ class RunFolder:
                 )
 
     def claim(self) -> None:
-        """Make the folder this run's own: clear what --overwrite replaces, and record what is run and where."""
+        """Make the folder this run's own: clear what --overwrite replaces, and record what is run and where.
+
+        That of an ensemble too: it is none that is finished, from here on.
+        """
         args = self.args
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -117,6 +128,8 @@ class RunFolder:
         except OSError as error:
             reason = error.strerror or error
             raise UsageError(f"cannot write into {self.path}: {reason}; give another --output-dir") from error
+        if self.whole is not None:
+            self.whole.claim()
 
     def _clear(self) -> None:
         """Remove the run that the folder holds, and of an ensemble those that the new one does not have."""
@@ -127,6 +140,22 @@ class RunFolder:
                 shutil.rmtree(place)
             else:
                 place.unlink(missing_ok=True)
+
+
+def open_folder(args: Options, accelerator: Accelerator) -> RunFolder:
+    """The run folder; ends the program where --resume finds that nothing is left to do.
+
+    Raises:
+        UsageError: it holds another run.
+    """
+    folder = RunFolder(args)
+    if accelerator.is_main_process and not args.dry_run:
+        for run in (folder, *folder.members()):
+            run.check()
+    if args.resume and folder.finished:
+        accelerator.print(f"{folder.path} holds this run, finished: nothing to resume")
+        sys.exit(0)
+    return folder
 
 
 def read_options(folder: Path) -> dict[str, Any]:

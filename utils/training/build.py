@@ -1,9 +1,9 @@
-"""From the command line to the objects of a run: accelerator, optimizer, masking and teachers."""
+"""From the command line to the objects of a run: accelerator, optimizer, the arguments of its masking, teachers."""
 
 import copy
 import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,12 +62,6 @@ def make_accelerator(args: Options) -> Accelerator:
     return accelerator
 
 
-def check_batch(args: Options, model: nn.Module) -> None:
-    """Raises UsageError where batch norm would see one image at a time."""
-    if args.batch_size == 1 and any(isinstance(module, nn.modules.batchnorm._NormBase) for module in model.modules()):
-        raise UsageError("--batch-size 1 leaves batch norm no batch to normalize by: use 2 or more")
-
-
 def make_optimizer(args: Options, model: nn.Module, accelerator: Accelerator) -> torch.optim.SGD:
     # a fused step hides from Masking whether the gradient scaler of fp16 skipped it
     fused = accelerator.device.type == "cuda" and accelerator.mixed_precision != "fp16"
@@ -80,46 +74,35 @@ def make_optimizer(args: Options, model: nn.Module, accelerator: Accelerator) ->
     return torch.optim.SGD(groups, lr=args.lr, momentum=args.momentum, weight_decay=args.weight_decay, fused=fused)
 
 
-def make_masking(
-    args: Options,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    plan: list[Phase],
-    steps_per_epoch: int,
-    snip: Iterable[tuple[Tensor, Tensor]],
-) -> Masking | None:
-    """The masks of a sparse run, None for a dense one; schedules given in parts of the run become optimizer steps."""
-    if not args.sparse:
-        return None
-    first_end = plan[0].end
+def masking_arguments(
+    args: Options, model: nn.Module, phases: Sequence[Phase], steps_per_epoch: int
+) -> dict[str, Any]:
+    """The arguments of `Masking` in a run of these phases; what the options give in parts of it, in optimizer steps.
+
+    With `--rewind` the model gets its early weights here.
+    """
+    first_end = phases[0].end
     prune_ends: dict[str | None, int] = {
         "one-shot": first_end,
         "gradual": round(args.prune_end * one_training(args) * steps_per_epoch),
     }
-    # connections move in the phases up to the first ticket, in which gradual pruning must come to its end
-    moving = next((phase.end for phase in plan if phase.ticket and phase.updates), first_end)
-    masking = Masking(
-        model,
-        optimizer,
-        method=args.method,
-        density=args.density,
-        init_density=args.init_density,
-        sparse_init=rewind(Path(args.rewind), model, args.exempt) if args.rewind else args.sparse_init,
-        # rounded up, so that the last update is followed by a whole interval of training
-        update_frequency=min(args.update_limit, math.ceil(first_end / UPDATES))
-        if args.update_frequency is None
-        else args.update_frequency,
-        prune_rate=args.prune_rate,
-        prune_rate_decay=args.prune_rate_decay,
-        growth=args.growth,
-        prune_end=prune_ends.get(METHODS[args.method].pruning),
-        total_steps=moving,
-        exempt=args.exempt,
-        snip_batches=snip,
-        seed=args.seed,
-    )
-    _check_plan(masking, plan)
-    return masking
+    # rounded up: UPDATES at most, the last of them less than ΔT before the end where ΔT does not divide the phase
+    frequency = min(args.update_limit, math.ceil(first_end / UPDATES))
+    return {
+        "method": args.method,
+        "density": args.density,
+        "init_density": args.init_density,
+        "sparse_init": rewind(Path(args.rewind), model, args.exempt) if args.rewind else args.sparse_init,
+        "update_frequency": frequency if args.update_frequency is None else args.update_frequency,
+        "prune_rate": args.prune_rate,
+        "prune_rate_decay": args.prune_rate_decay,
+        "growth": args.growth,
+        "prune_end": prune_ends.get(METHODS[args.method].pruning),
+        # connections move in the phases up to the first ticket, in which gradual pruning must come to its end
+        "total_steps": next((phase.end for phase in phases if phase.ticket and phase.updates), first_end),
+        "exempt": args.exempt,
+        "seed": args.seed,
+    }
 
 
 def averaging(options: Any) -> dict[str, Any]:
@@ -128,15 +111,15 @@ def averaging(options: Any) -> dict[str, Any]:
     return {"method": options.superpose, "prune": options.prune_average, **own}
 
 
-def _check_plan(masking: Masking, plan: list[Phase]) -> None:
+def check_phases(masking: Masking, phases: Sequence[Phase]) -> None:
     """Raises UsageError where the masking cannot explore as planned, or would not be at its density in a ticket."""
-    for explore in (phase.explore for phase in plan if phase.explore):
+    for explore in (phase.explore for phase in phases if phase.explore):
         masking.check_exploration(explore.rate, explore.growth or masking.exploration_growth, explore.drop)
-    first = next((phase for phase in plan if phase.ticket and phase.updates), None)
+    first = next((phase for phase in phases if phase.ticket and phase.updates), None)
     if masking.method.pruning != "gradual" or first is None or masking.prune_end is None:
         return
     every = masking.update_frequency
-    moving = [range(phase.start + every, phase.end, every) for phase in plan if phase.end <= first.end]
+    moving = [range(phase.start + every, phase.end, every) for phase in phases if phase.end <= first.end]
     last = max((steps[-1] for steps in moving if steps), default=0)
     if last < masking.prune_end:
         raise UsageError(
@@ -174,31 +157,14 @@ def rewound_epochs(args: Options) -> dict[Counting, float]:
         raise UsageError(f"{args.rewind} is not the folder of a finished run: {broken(error)}") from error
 
 
-def make_teachers(args: Options, model: nn.Module) -> list[nn.Module]:
-    """A model in evaluation mode for each ticket of `--distill`. Raises UsageError as `load_ticket`."""
+def make_teachers(paths: Sequence[str], model: nn.Module) -> list[nn.Module]:
+    """A model in evaluation mode for each of these tickets. Raises UsageError as `load_ticket`."""
     teachers = []
-    for path in args.distill:
+    for path in paths:
         teacher = copy.deepcopy(model).eval().requires_grad_(False)
         teacher.load_state_dict(load_ticket(Path(path), model.state_dict()))
         teachers.append(teacher)
     return teachers
-
-
-def count_steps(images: int, batch_size: int, parts: int) -> int:
-    """Batches of an epoch; a rest of less than half a batch is left out.
-
-    It would be the last that batch norm sees before a ticket is taken, and worth a tenth of its running statistics. The
-    number of parts makes no difference, except where a part has fewer than 4 images: then a rest must have the 2 for
-    each that batch norm needs. Images that fill no batch are one.
-
-    Raises:
-        UsageError: they are too few for that.
-    """
-    steps, rest = divmod(images, batch_size)
-    steps += rest >= max(2 * parts, batch_size / 2 if steps else 0)
-    if steps == 0:
-        raise UsageError(f"{images} training images do not fill a batch in {parts} parts: use a smaller --batch-size")
-    return steps
 
 
 def snip_batches(images: Images) -> Iterator[Batch]:

@@ -43,7 +43,7 @@ class Costs:
         self.masking, self.layers = masking, layer_costs(unwrap(model), input_shape)
         self.rewound = rewound or {}
         learned = [densities_of(teacher, self.layers) for teacher in teachers]
-        self.lessons = {c: sum(self.test_ratio(densities, c) for densities in learned) / 3 for c in COUNTINGS}
+        self.per_teachers = {c: sum(self.test_ratio(densities, c) for densities in learned) / 3 for c in COUNTINGS}
         self.steps = dict.fromkeys(COUNTINGS, 0.0)
         self._counted: Mapping[str, int] | None = None
         self._per_step = dict.fromkeys(COUNTINGS, 1.0)
@@ -74,7 +74,7 @@ class Costs:
                 sparse, dense = forward_flops(self.layers, self.densities(), counting), self.dense(counting)
                 self._per_step[counting] = step_flops(kind, sparse, dense, masking.update_frequency) / (3 * dense)
         for counting in COUNTINGS:
-            self.steps[counting] += self._per_step[counting] + self.lessons[counting]
+            self.steps[counting] += self._per_step[counting] + self.per_teachers[counting]
 
     def summary(
         self, epochs: int, steps_per_epoch: int, images: int, densities: dict[str, float], passes: int = 1

@@ -82,7 +82,6 @@ def _by_image(
     return accelerator.reduce(rows, "sum")
 
 
-@torch.no_grad()
 def recompute_batch_norm(accelerator: Accelerator, model: nn.Module, order: Epoch, batch_size: int) -> None:
     """Set the model's batch-norm statistics by one pass over an epoch of training data, equal on all processes."""
     batch_size = min(batch_size, len(order))

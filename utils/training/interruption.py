@@ -3,7 +3,7 @@
 import signal
 import time
 from types import FrameType
-from typing import Any
+from typing import Any, Self
 
 import torch
 from accelerate import Accelerator
@@ -29,8 +29,9 @@ class Interruption:
         self.saved = time.monotonic()
         self.before: dict[int, Any] = {}
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> Self:
         self.before = {number: signal.signal(number, self._remember) for number in heeded()}
+        return self
 
     def __exit__(self, *error: object) -> None:
         for number, handler in self.before.items():

@@ -5,6 +5,8 @@ import itertools
 import math
 import sys
 import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -12,15 +14,28 @@ from torch.nn import functional as F
 
 from sparselearning.phases import Phase
 from sparselearning.selection import seed_of
-from utils.reporting.summary import save_early
-from utils.reporting.tracking import Tracker
+from utils.training.build import EARLY
 from utils.training.evaluation import evaluate
 from utils.training.interruption import Interruption
 from utils.training.metrics import METRICS
+from utils.training.plan import early_epochs
 from utils.training.run import Run
 
 SLOW = 0.1  # of an epoch spent waiting for data is worth a line in the log
 MAX_SKIPS = 50  # of fp16's gradient scaler in a row: 2⁵⁰ is beyond any scale it starts from
+
+
+class Tracker(Protocol):
+    """Who is told how training goes: in a run a `reporting.tracking.Tracker`."""
+
+    def step(self) -> None:
+        """An optimizer step is done."""
+
+    def epoch(self, history: Sequence[Mapping[str, Any]], sparsity: Mapping[str, float], data_wait: float) -> None:
+        """An epoch is done: a row of metrics for each, the sparsity of each layer, the share of time without data."""
+
+    def say(self, line: str) -> None:
+        """A line for the log."""
 
 
 def train(run: Run, phase: Phase, tracker: Tracker, interruption: Interruption) -> None:
@@ -31,12 +46,11 @@ def train(run: Run, phase: Phase, tracker: Tracker, interruption: Interruption) 
     while run.step < phase.end:
         totals, save, stop = _train_epoch(run, phase, tracker, interruption)
         run.share_statistics()
-        if run.step % run.steps_per_epoch == 0:
+        if run.step % run.batches.steps == 0:
             _finish_epoch(run, phase, tracker, totals)
         if save:
-            tracker.say(f"checkpoint {run.save(tracker.folder)}")
+            tracker.say(f"checkpoint {run.save()}")
         if stop:
-            tracker.close()
             sys.exit(128 + stop)
 
 
@@ -44,16 +58,17 @@ def _train_epoch(
     run: Run, phase: Phase, tracker: Tracker, interruption: Interruption
 ) -> tuple[tuple[float, float, float], bool, int]:
     """Train to the end of the epoch or phase, or to an interruption; returns what `sums` is, and what poll said."""
-    epoch, first = divmod(run.step, run.steps_per_epoch)
+    epoch, first = divmod(run.step, run.batches.steps)
     order = run.data.train.epoch(run.args.seed, epoch)
-    positions = range(first, min(run.steps_per_epoch, first + phase.end - run.step))
-    batches = order.batches(part for position in positions for part in _parts(run, len(order), position))
+    positions = range(first, min(run.batches.steps, first + phase.end - run.step))
+    rank, processes = run.accelerator.process_index, run.accelerator.num_processes
+    batches = order.batches(part for position in positions for part in run.batches.parts_of(position, rank, processes))
     save, stop, waited, started = False, 0, 0.0, time.perf_counter()
     for position in positions:
         asked = time.perf_counter()
         parts = list(itertools.islice(batches, run.args.gradient_accumulation_steps))
         waited += time.perf_counter() - asked
-        _optimizer_step(run, phase, parts, min(run.batch_size, len(order) - position * run.batch_size))
+        _optimizer_step(run, phase, parts, run.batches.images_of(position))
         tracker.step()
         save, stop = interruption.poll(run.step)
         if save:
@@ -66,18 +81,9 @@ def _train_epoch(
         raise run.diverged()
     elapsed = time.perf_counter() - started
     run.seconds += elapsed
-    trained = min((position + 1) * run.batch_size, len(order)) - first * run.batch_size
+    trained = run.batches.images_before(position + 1) - run.batches.images_before(first)
     run.images_per_second, run.data_wait = trained / elapsed, waited / elapsed
     return (loss, correct, images), save, stop
-
-
-def _parts(run: Run, images: int, position: int) -> list[tuple[int, int]]:
-    """What this process takes of a batch of the epoch: one of its equal parts for each accumulation step."""
-    start = position * run.batch_size
-    size = min(run.batch_size, images - start)
-    cuts = [start + size * part // run.parts for part in range(run.parts + 1)]
-    own = range(run.accelerator.process_index, run.parts, run.accelerator.num_processes)
-    return [(cuts[part], cuts[part + 1]) for part in own]
 
 
 def _optimizer_step(run: Run, phase: Phase, parts: list[tuple[Tensor, Tensor]], batch_size: int) -> None:
@@ -142,7 +148,7 @@ def _finish_epoch(run: Run, phase: Phase, tracker: Tracker, totals: tuple[float,
     masking, valid = run.masking, run.data.valid
     held_out = evaluate(run.accelerator, run.model, valid) if valid else dict.fromkeys(METRICS)
     row = {
-        "epoch": run.step // run.steps_per_epoch,
+        "epoch": run.step // run.batches.steps,
         "step": run.step,
         "phase": phase.name,
         "lr": phase.lr(run.step - 1 - phase.start),
@@ -156,10 +162,8 @@ def _finish_epoch(run: Run, phase: Phase, tracker: Tracker, totals: tuple[float,
         "images_per_second": run.images_per_second,
     }
     run.history.append(row)
-    if run.step == run.early:
-        save_early(run, tracker.folder)
-    tracker.epoch(run.history, {name: 1 - density for name, density in run.costs.densities().items()})
-    if tracker.board is not None:
-        tracker.board.add_scalar("speed/data_wait", run.data_wait, run.step)
+    if row["epoch"] == early_epochs(run.args):
+        run.save_ticket(EARLY, run.model.state_dict(), step=run.step)
+    tracker.epoch(run.history, {name: 1 - density for name, density in run.costs.densities().items()}, run.data_wait)
     if run.data_wait > SLOW:
         tracker.say(f"           {100 * run.data_wait:.0f} % of this epoch went by waiting for data")

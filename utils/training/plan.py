@@ -21,6 +21,11 @@ def one_training(args: Options) -> int:
     return args.exploration_epochs + args.refine_epochs if args.edst else args.epochs - _fine_tune_epochs(args)
 
 
+def early_epochs(args: Options) -> int | None:
+    """The epochs after which `--save-early` keeps the weights, to be rewound to; None: it does not."""
+    return None if args.save_early is None else max(round(args.save_early * one_training(args)), 1)
+
+
 def make_plan(args: Options, steps_per_epoch: int, batch_size: int) -> list[Phase]:
     """The phases of the run. `batch_size` is that of all processes together.
 

@@ -1,92 +1,78 @@
-"""One run: what it is made of, how far it has come, and its checkpoints."""
+"""One run: the objects that it trains, how far it has come, and its checkpoints."""
 
-import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.optimizer import AcceleratedOptimizer
 from accelerate.utils import broadcast
 from torch import Tensor, nn
 
-from sparselearning.errors import UsageError
-from sparselearning.kinds import misfit
-from sparselearning.superposition import Superposition, Ticket
+from sparselearning import Masking, Superposition, UsageError, unwrap
+from sparselearning.phases import Phase
+from sparselearning.superposition import Ticket
 from utils.command_line.options import Options
 from utils.data.protocol import Splits
-from utils.run_folder.checkpoints import (
-    check_kept,
-    checkpoint_path,
-    find_checkpoints,
-    identity,
-    load_checkpoint,
-    save_checkpoint,
-)
-from utils.run_folder.tickets import ticket_name
-from utils.training.build import (
-    averaging,
-    check_batch,
-    count_steps,
-    make_masking,
-    make_optimizer,
-    make_teachers,
-    rewound_epochs,
-    snip_batches,
-)
+from utils.run_folder.checkpoints import checkpoint_path, identity, save_checkpoint
+from utils.run_folder.tickets import save_ticket, ticket_name
+from utils.training.batches import Batches
+from utils.training.build import check_phases
 from utils.training.costs import Costs
 from utils.training.evaluation import evaluate, evaluate_tickets, recompute_batch_norm
-from utils.training.plan import make_plan, one_training
 
 
+@dataclass
 class Run:
-    """One run: its model, optimizer, masks and plan, and how far it has come.
+    """The objects of a run, and how far it has come.
 
     The order of the images, their augmentation, learning rates and topology updates are functions of the seed and
     the step, so that a run can be cut at any step and goes on to the same bits.
 
     Attributes:
+        folder: of the run, where its files go.
+        wrapped: the network as it trains, prepared by the accelerator; `model` is the plain one.
+        test_model: a copy of the network, which evaluates tickets, so that the trained one stays untouched.
         step: optimizer steps done; `phases_done`: phases that are over, their ticket taken.
-        early: the step after which the weights are kept to be rewound to.
         results: metrics on the test set of the models met so far: "normal", "tickets", "superposed", "final".
         history: a row of metrics per epoch.
         seconds: time spent in training steps; `data_wait`: the part of the last epoch's that went by without data.
+        sums: Σ loss, Σ correct, images, of the epoch so far.
     """
 
-    def __init__(self, args: Options, accelerator: Accelerator, model: nn.Module, data: Splits) -> None:
-        self.args, self.accelerator, self.data = args, accelerator, data
-        self.parts = accelerator.num_processes * args.gradient_accumulation_steps  # of a batch
-        self.batch_size = args.batch_size * self.parts
-        self.steps_per_epoch = count_steps(len(data.train), self.batch_size, self.parts)
-        self.plan = make_plan(args, self.steps_per_epoch, self.batch_size)
+    args: Options
+    accelerator: Accelerator
+    data: Splits
+    folder: Path
+    phases: Sequence[Phase]
+    batches: Batches
+    wrapped: nn.Module
+    optimizer: AcceleratedOptimizer
+    masking: Masking | None
+    superposition: Superposition | None
+    test_model: nn.Module
+    teachers: Sequence[nn.Module]
+    costs: Costs
 
-        check_batch(args, model)
-        self.model = model.to(accelerator.device).to(memory_format=torch.channels_last)
-        self.scratch = copy.deepcopy(self.model)  # evaluates tickets, so that the trained model stays untouched
-        self.teachers = make_teachers(args, self.model)
-        optimizer = make_optimizer(args, self.model, accelerator)
-        snip = snip_batches(data.train)
-        self.masking = make_masking(args, self.model, optimizer, self.plan, self.steps_per_epoch, snip)
+    step: int = 0
+    phases_done: int = 0
+    results: dict[str, Any] = field(default_factory=lambda: {"tickets": []})
+    history: list[dict[str, Any]] = field(default_factory=list)
+    seconds: float = 0.0
+    images_per_second: float = 0.0
+    data_wait: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.model = unwrap(self.wrapped)
         self.masks: Mapping[str, Tensor] = self.masking.masks if self.masking else {}
-        input_shape = tuple(data.train.clean_batch(0, 1)[0].shape[1:])
-        self.costs = Costs(self.model, self.masking, input_shape, self.teachers, rewound_epochs(args))
-        target = self.masking.target_nnz if self.masking else 0
-        self.superposition: Superposition | None = None
-        if args.sup_tickets:
-            self.superposition = Superposition(self.masks, target, **averaging(args))
-        if args.compile:
-            self.model.compile()
-        self.wrapped, self.optimizer = accelerator.prepare(self.model, optimizer)
-
-        self.step = self.phases_done = 0
-        early = max(round(args.save_early * one_training(args)), 1) if args.save_early else 0  # to whole epochs
-        self.early = early * self.steps_per_epoch
-        self.results: dict[str, Any] = {"tickets": []}
-        self.history: list[dict[str, Any]] = []
-        self.seconds = self.images_per_second = self.data_wait = 0.0
-        self.sums = torch.zeros(3, dtype=torch.float64, device=accelerator.device)  # Σ loss, Σ correct, images
+        self.sums = torch.zeros(3, dtype=torch.float64, device=self.accelerator.device)
+        self._superposed: tuple[int, Ticket] | None = None  # of so many tickets
         self.check_masks_agree()
+        if self.masking is not None:
+            check_phases(self.masking, self.phases)
 
     def check_masks_agree(self) -> None:
         """Raises RuntimeError where the processes have different masks, which only a defect can bring about."""
@@ -100,22 +86,10 @@ class Run:
         if len(set(digests)) > 1:
             raise RuntimeError(f"the masks of the processes differ at step {self.step}: {digests}")
 
-    def evaluate(self, ticket: Ticket) -> dict[str, float]:
-        """Accuracy (%), NLL and ECE of a ticket on the test images.
-
-        Raises:
-            UsageError: the network has diverged.
-        """
-        self.scratch.load_state_dict(ticket)
-        metrics = evaluate(self.accelerator, self.scratch, self.data.test)
-        if not math.isfinite(metrics["nll"]):
-            raise self.diverged()
-        return metrics
-
-    def evaluate_ensemble(self, folder: Path) -> dict[str, float]:
-        """Metrics of the tickets kept in a run folder, all together. Raises UsageError where one is missing."""
-        paths = [folder / ticket_name(j + 1) for j in range(len(self.results["tickets"]))]
-        return evaluate_tickets(self.accelerator, self.scratch, paths, self.data.test)
+    def share_statistics(self) -> None:
+        """Give all processes the main one's batch-norm statistics, which DDP itself does before the next batch only."""
+        if self.accelerator.num_processes > 1:
+            broadcast(list(self.model.buffers()))
 
     def diverged(self) -> UsageError:
         rate = self.optimizer.param_groups[0]["lr"]
@@ -124,35 +98,81 @@ class Run:
             f"--clip-grad-norm 1, or --mixed-precision bf16 instead of fp16"
         )
 
-    def superpose(self) -> Ticket:
+    # ---- tickets ---------------------------------------------------------------------------------------------------
+
+    def averages(self, phase: Phase) -> bool:
+        """Is the model at its end averaged in: a ticket, or with --include-normal that of the first phase?"""
+        return phase.ticket or (self.args.include_normal and phase is self.phases[0])
+
+    def superposed(self) -> Ticket:
         """The superposed ticket of the tickets so far, its batch-norm statistics averaged or recomputed."""
         assert self.superposition is not None
-        ticket = self.superposition.ticket()
+        tickets = self.superposition.tickets
+        if self._superposed is None or self._superposed[0] != tickets:
+            self._superposed = tickets, self._with_batch_norm(self.superposition.ticket())
+        return self._superposed[1]
+
+    def _with_batch_norm(self, ticket: Ticket) -> Ticket:
         if self.args.bn == "average":
             return ticket
-        self.scratch.load_state_dict(ticket)
+        self.test_model.load_state_dict(ticket)
         order = self.data.train.epoch(self.args.seed, self.args.epochs)  # the epoch that would come next
-        recompute_batch_norm(self.accelerator, self.scratch, order, self.batch_size)
-        return {name: tensor.clone() for name, tensor in self.scratch.state_dict().items()}
+        recompute_batch_norm(self.accelerator, self.test_model, order, self.batches.size)
+        return {name: tensor.clone() for name, tensor in self.test_model.state_dict().items()}
 
-    def share_statistics(self) -> None:
-        """Give all processes the main one's batch-norm statistics, which DDP itself does before the next batch only."""
-        if self.accelerator.num_processes > 1:
-            broadcast(list(self.model.buffers()))
+    def evaluate(self, ticket: Ticket) -> dict[str, float]:
+        """Accuracy (%), NLL and ECE of a ticket on the test images.
+
+        Raises:
+            UsageError: the network has diverged.
+        """
+        self.test_model.load_state_dict(ticket)
+        metrics = evaluate(self.accelerator, self.test_model, self.data.test)
+        if not math.isfinite(metrics["nll"]):
+            raise self.diverged()
+        return metrics
+
+    def evaluate_ensemble(self) -> dict[str, float]:
+        """Metrics of the saved tickets, all together. Raises UsageError where one is missing."""
+        paths = [self.folder / ticket_name(j + 1) for j in range(len(self.results["tickets"]))]
+        return evaluate_tickets(self.accelerator, self.test_model, paths, self.data.test)
+
+    def about(self) -> dict[str, Any]:
+        """What a ticket file says of itself."""
+        args = self.args
+        return {
+            "data": args.data,
+            "model": args.model,
+            "width": args.width,
+            "method": args.method if args.sparse else "dense",
+            "sup_tickets": args.sup_tickets,
+            "seed": args.seed,
+            "epochs": args.epochs,
+            "density": args.density if args.sparse else 1.0,
+            "exempt": " ".join(args.exempt),
+            "limit_train": args.limit_train,
+            "valid_fraction": args.valid_fraction,
+            **self.data.about,
+        }
+
+    def save_ticket(self, name: str, ticket: Mapping[str, Tensor], **more: object) -> None:
+        """Write a ticket into the run folder, as safetensors; its header says what it is, and `more`."""
+        if self.accelerator.is_main_process:
+            save_ticket(self.folder / name, ticket, self.about() | more)
 
     # ---- checkpoints -----------------------------------------------------------------------------------------------
 
     def identity(self) -> dict[str, Any]:
         """Equal for all parts of an interrupted run."""
-        own = identity(self.args, self.batch_size, self.steps_per_epoch)
+        own = identity(self.args, self.batches.size, self.batches.steps)
         return own | {"fingerprint of the data": self.data.fingerprint}
 
     def circumstances(self) -> str:
         """What the bits of a run depend on beside its options, and what it may go on without."""
-        device, threads = self.accelerator.device, torch.get_num_threads()
+        device, threads, parts = self.accelerator.device, torch.get_num_threads(), self.batches.parts
         kind = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
         kind += f" with {threads} thread{'s' * (threads > 1)}" if device.type == "cpu" else ""
-        return f"batches in {self.parts} part{'s' * (self.parts > 1)} on {self.accelerator.num_processes} × {kind}"
+        return f"batches in {parts} part{'s' * (parts > 1)} on {self.accelerator.num_processes} × {kind}"
 
     def state_dict(self) -> dict[str, Any]:
         scaler = self.accelerator.scaler
@@ -173,84 +193,24 @@ class Run:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Raises UsageError where the state does not fit this run."""
-        try:
-            if problem := misfit(state, self._expected(state)):
-                raise UsageError(problem)
-            self.model.load_state_dict(state["model"])
-            self.optimizer.load_state_dict(state["optimizer"])
-            if self.accelerator.scaler is not None:
-                self.accelerator.scaler.load_state_dict(state["scaler"])
-            if self.masking is not None:
-                self.masking.load_state_dict(state["masking"])
-            if self.superposition is not None:
-                self.superposition.load_state_dict(state["superposition"], self.model.state_dict())
-            self.step, self.phases_done = state["step"], state["phases_done"]
-            self.results, self.history = state["results"], state["history"]
-            self.seconds, self.costs.steps = state["seconds"], dict(state["cost"])
-            self.sums.copy_(state["sums"] if self.accelerator.is_main_process else 0 * self.sums)
-        except (KeyError, TypeError, AttributeError, RuntimeError, ValueError, IndexError) as error:
-            raise UsageError(f"it does not fit this run: {' '.join(str(error).split())[:300]}") from error
-
-    def _expected(self, state: dict[str, Any]) -> dict[str, Any]:
-        """A state built as that one should be, the parts that grow in a run included."""
-        step, phases_done = int(state["step"]), int(state["phases_done"])
-        ends = [0, *(phase.end for phase in self.plan)]
-        if not 0 <= phases_done < len(ends) or not ends[phases_done] <= step <= [*ends, ends[-1]][phases_done + 1]:
-            raise UsageError(f"step {step} is not in phase {phases_done + 1} of the run")
-        own, optimizer = self.state_dict(), self.optimizer.state_dict()
-        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        buffers = {i: {"momentum_buffer": p.data} for i, p in enumerate(parameters) if step and self.args.momentum}
-        own["optimizer"] = {**optimizer, "state": buffers}
+        """Takes the state of a checkpoint that fits this run, see `utils.training.resume`."""
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.accelerator.scaler is not None:
+            self.accelerator.scaler.load_state_dict(state["scaler"])
+        if self.masking is not None:
+            self.masking.load_state_dict(state["masking"])
         if self.superposition is not None:
-            tickets = state["superposition"]["tickets"]
-            counts = {name: mask.to(torch.int32) for name, mask in self.masks.items()}
-            own["superposition"] |= {
-                "tickets": 0,
-                "average": own["model"] if tickets else {},
-                "activations": counts if tickets and self.superposition.counts else {},
-            }
-        return own | {"results": dict(state["results"]), "history": list(state["history"])}
+            self.superposition.load_state_dict(state["superposition"], self.model.state_dict())
+        self.step, self.phases_done = state["step"], state["phases_done"]
+        self.results, self.history = state["results"], state["history"]
+        self.seconds, self.costs.steps = state["seconds"], dict(state["cost"])
+        self.sums.copy_(state["sums"] if self.accelerator.is_main_process else 0 * self.sums)
 
-    def save(self, folder: Path) -> Path:
+    def save(self) -> Path:
         """Write a checkpoint of this very step into the run folder; the processes wait for each other."""
-        path = checkpoint_path(folder, self.step)
+        path = checkpoint_path(self.folder, self.step)
         if self.accelerator.is_main_process:
             save_checkpoint(path, self.step, self.state_dict(), self.identity())
         self.accelerator.wait_for_everyone()
         return path
-
-    def resume(self, folder: Path, source: str) -> str:
-        """Go on from `source`, a checkpoint or "auto"; returns a line that says from where.
-
-        Raises:
-            UsageError: the checkpoint named is damaged or from another run, or all of them are.
-        """
-        passed_over = ""
-        for path in find_checkpoints(folder, source):
-            try:
-                state = load_checkpoint(path, self.identity())
-                before = state.setdefault("circumstances", self.circumstances())  # older ones do not say
-                self.load_state_dict(state)
-                check_kept(folder, len(self.results["tickets"]) if self.args.save_tickets else 0)
-            except UsageError as error:
-                if source != "auto":
-                    raise UsageError(f"{path}: {error}") from error
-                passed_over += f"passed over {path}: {error}\n"
-                continue
-            self.check_same_step()
-            line = f"{passed_over}resumed from {path}, at step {self.step} of {self.plan[-1].end}"
-            if before != (now := self.circumstances()):
-                line += f"\nnote: {before} before, {now} from here: the bits are not those of an uninterrupted run"
-            return line
-        self.check_same_step()
-        if passed_over:
-            raise UsageError(f"no checkpoint to go on from: {passed_over.splitlines()[0]}")
-        return f"no checkpoint in {folder} yet: starting at step 0"
-
-    def check_same_step(self) -> None:
-        """Raises UsageError where the processes did not find the same checkpoint."""
-        steps = self.accelerator.gather(torch.tensor([self.step], device=self.accelerator.device)).tolist()
-        if len(set(steps)) > 1:
-            raise UsageError(f"the processes resume at steps {steps}: every process must see the same --output-dir")
-        self.check_masks_agree()

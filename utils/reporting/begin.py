@@ -1,0 +1,25 @@
+"""What a run does before its first step: it shows its plan, goes on from a checkpoint, and takes its folder."""
+
+import sys
+
+from utils.reporting.summary import describe, layer_table
+from utils.reporting.tracking import Tracker
+from utils.run_folder.folder import RunFolder
+from utils.training.resume import resume
+from utils.training.run import Run
+
+
+def begin(run: Run, folder: RunFolder) -> Tracker:
+    """Show the plan, with --dry-run only that; go on from a checkpoint if asked to; make the folder this run's own."""
+    args, main = run.args, run.accelerator.is_main_process
+    plan = describe(run)
+    if args.dry_run:
+        run.accelerator.print(plan, layer_table(run), sep="\n")
+        sys.exit(0)
+    if args.resume:
+        plan += "\n" + resume(run, args.resume)
+    if main:
+        folder.claim()
+    tracker = Tracker(folder.path, args.epochs, run.phases[-1].end, run.step, main)
+    tracker.say(plan)
+    return tracker

@@ -1,0 +1,80 @@
+"""A run goes on from one of its checkpoints, or says why it cannot."""
+
+from typing import Any
+
+import torch
+
+from sparselearning.errors import UsageError
+from sparselearning.kinds import misfit
+from utils.run_folder.checkpoints import check_kept, find_checkpoints, load_checkpoint
+from utils.training.run import Run
+
+UNFIT = (KeyError, TypeError, AttributeError, RuntimeError, ValueError, IndexError)  # what a wrong state raises
+
+
+def resume(run: Run, which: str) -> str:
+    """Go on from a checkpoint, the path `which` or with "auto" the newest; returns a line that says from where.
+
+    Raises:
+        UsageError: the checkpoint named is damaged or from another run, or all of them are.
+    """
+    passed_over = ""
+    for path in find_checkpoints(run.folder, which):
+        try:
+            state = load_checkpoint(path, run.identity())
+            before = state.setdefault("circumstances", run.circumstances())  # older ones do not say
+            restore(run, state)
+            check_kept(run.folder, len(run.results["tickets"]) if run.args.save_tickets else 0)
+        except UsageError as error:
+            if which != "auto":
+                raise UsageError(f"{path}: {error}") from error
+            passed_over += f"passed over {path}: {error}\n"
+            continue
+        check_same_step(run)
+        line = f"{passed_over}resumed from {path}, at step {run.step} of {run.phases[-1].end}"
+        if before != (now := run.circumstances()):
+            line += f"\nnote: {before} before, {now} from here: the bits are not those of an uninterrupted run"
+        return line
+    check_same_step(run)
+    if passed_over:
+        raise UsageError(f"no checkpoint to go on from: {passed_over.splitlines()[0]}")
+    return f"no checkpoint in {run.folder} yet: starting at step 0"
+
+
+def restore(run: Run, state: dict[str, Any]) -> None:
+    """Give a run the state of a checkpoint. Raises UsageError where it does not fit this run."""
+    try:
+        if problem := misfit(state, _expected(run, state)):
+            raise UsageError(problem)
+        run.load_state_dict(state)
+    except UNFIT as error:
+        raise UsageError(f"it does not fit this run: {' '.join(str(error).split())[:300]}") from error
+
+
+def _expected(run: Run, state: dict[str, Any]) -> dict[str, Any]:
+    """A state built as that one should be, the parts that grow in a run included."""
+    step, phases_done = int(state["step"]), int(state["phases_done"])
+    ends = [0, *(phase.end for phase in run.phases)]
+    if not 0 <= phases_done < len(ends) or not ends[phases_done] <= step <= [*ends, ends[-1]][phases_done + 1]:
+        raise UsageError(f"step {step} is not in phase {phases_done + 1} of the run")
+    own, optimizer = run.state_dict(), run.optimizer.state_dict()
+    parameters = [p for group in run.optimizer.param_groups for p in group["params"]]
+    buffers = {i: {"momentum_buffer": p.data} for i, p in enumerate(parameters) if step and run.args.momentum}
+    own["optimizer"] = {**optimizer, "state": buffers}
+    if run.superposition is not None:
+        tickets = state["superposition"]["tickets"]
+        counts = {name: mask.to(torch.int32) for name, mask in run.masks.items()}
+        own["superposition"] |= {
+            "tickets": 0,
+            "average": own["model"] if tickets else {},
+            "activations": counts if tickets and run.superposition.counts else {},
+        }
+    return own | {"results": dict(state["results"]), "history": list(state["history"])}
+
+
+def check_same_step(run: Run) -> None:
+    """Raises UsageError where the processes did not find the same checkpoint."""
+    steps = run.accelerator.gather(torch.tensor([run.step], device=run.accelerator.device)).tolist()
+    if len(set(steps)) > 1:
+        raise UsageError(f"the processes resume at steps {steps}: every process must see the same --output-dir")
+    run.check_masks_agree()
