@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from sparselearning.methods import DROP, GROWTH, METHODS, Layer, Method
     from sparselearning.phases import Exploration
     from sparselearning.superposition import Superposition, take_ticket
+    from sparselearning.tickets import load_ticket
 
 __all__ = [
     "DROP",
@@ -20,6 +21,7 @@ __all__ = [
     "Method",
     "Superposition",
     "UsageError",
+    "load_ticket",
     "take_ticket",
     "unwrap",
 ]
@@ -35,7 +37,7 @@ if not TYPE_CHECKING:  # to which any name would exist
         """At first use: torch takes seconds to import, which are not to pass before a command line is read."""
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from sparselearning import layers, masking, methods, phases, superposition
+        from sparselearning import layers, masking, methods, phases, superposition, tickets
 
-        modules = (layers, masking, methods, phases, superposition)
+        modules = (layers, masking, methods, phases, superposition, tickets)
         return next(getattr(module, name) for module in modules if hasattr(module, name))

@@ -24,6 +24,7 @@ from tqdm import tqdm
 from models import build
 from sparselearning.errors import UsageError
 from sparselearning.layers import maskable_weights
+from sparselearning.tickets import read_header
 from utils.command_line.errors import one_line_errors
 from utils.command_line.parser import Help, Parser
 from utils.command_line.paths import check_report, file_path, place
@@ -32,7 +33,7 @@ from utils.data.protocol import Images
 from utils.files.whole import write_whole
 from utils.reporting.tables import models_table
 from utils.run_folder.headers import agreed, number, preprocessing_of, required
-from utils.run_folder.tickets import load_ticket, read_header
+from utils.run_folder.tickets import load_ticket
 from utils.training.evaluation import BATCH
 from utils.training.metrics import DIVERSITY, ensemble, per_sample, summarize
 

@@ -14,8 +14,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from sparselearning.errors import UsageError
-from utils.files.whole import digest_of, read_json, read_whole, write_whole
-from utils.run_folder.tickets import read_header, read_ticket, save_ticket
+from sparselearning.tickets import digest_of, read_header
+from utils.files.whole import read_json, read_whole, write_whole
+from utils.run_folder.tickets import read_ticket, save_ticket
 
 TICKET = {"conv.weight": torch.arange(24.0).view(2, 3, 2, 2), "steps": torch.tensor(3)}
 

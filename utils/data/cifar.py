@@ -10,6 +10,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from sparselearning.errors import UsageError
+from sparselearning.tickets import digest_of
 from utils.command_line.errors import DamagedImageError
 from utils.data.decoding import resize
 from utils.data.protocol import Splits
@@ -17,7 +18,6 @@ from utils.data.recipes import FLIPS, PAD, RECIPES, Preprocessing, Recipe
 from utils.data.rows import Rows, count_classes, first_rows, hold_out
 from utils.data.small_images import SmallImages, generator_of
 from utils.data.sources import read_small
-from utils.files.whole import digest_of
 
 
 def load_cifar(

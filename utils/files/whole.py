@@ -8,12 +8,8 @@ import os
 import secrets
 import stat
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
-import torch
-from torch import Tensor
 
 from sparselearning.errors import UsageError
 
@@ -64,17 +60,6 @@ def read_whole(path: str | Path) -> bytes:
 def file_digest(path: Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def digest_of(tensors: Mapping[str, Tensor], header: Mapping[str, str] | None = None) -> str:
-    """A digest of tensors and of what a header says of them."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(tensors.items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
-    if header is not None:
-        digest.update(json.dumps(header, sort_keys=True).encode())
-    return digest.hexdigest()
 
 
 def read_json(path: Path) -> Any:

@@ -12,8 +12,9 @@ from sparselearning.distributions import total_count
 from sparselearning.errors import UsageError
 from sparselearning.layers import maskable_weights
 from sparselearning.superposition import Ticket
+from sparselearning.tickets import read_header
 from utils.data.recipes import PREPROCESSING, RECIPES, Preprocessing
-from utils.run_folder.tickets import check_same_model, read_header, read_ticket
+from utils.run_folder.tickets import check_same_model, read_ticket
 
 Header = Mapping[str, str]
 

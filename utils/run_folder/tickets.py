@@ -1,17 +1,13 @@
 """Ticket files: a state dict and what a run says of it, as safetensors."""
 
-import contextlib
-import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from sparselearning.errors import UsageError
-from utils.files.whole import digest_of, write_whole
+from sparselearning.tickets import plain, read, read_header
+from utils.files.whole import write_whole
 
 
 def save_ticket(path: Path, ticket: Mapping[str, Tensor], about: Mapping[str, object]) -> None:
@@ -20,44 +16,18 @@ def save_ticket(path: Path, ticket: Mapping[str, Tensor], about: Mapping[str, ob
     `safetensors.torch.load_file` gives back a state dict for the model.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in ticket.items()}
     words = {key: value if isinstance(value, tuple | list) else [value] for key, value in about.items()}
     header = {key: " ".join(map(str, value)) for key, value in words.items() if value != [None]}
-    write_whole(path, save(tensors, {**header, "sha256": digest_of(tensors, header)}))
-
-
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    try:
-        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for
-            raise OSError("it is no file")
-        with safe_open(path, "pt") as file:
-            yield file
-    except FileNotFoundError:
-        raise UsageError(f"there is no ticket {path}") from None
-    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
-        raise UsageError(f"{path} is not a readable ticket: {' '.join(str(error).split())}") from error
-
-
-def read_header(path: Path) -> dict[str, str]:
-    """What a ticket says of itself, a plain safetensors file nothing. Raises UsageError where it cannot be read."""
-    with _opened(path) as file:
-        return file.metadata() or {}
+    write_whole(path, plain(ticket, header))
 
 
 def read_ticket(path: Path) -> dict[str, Tensor]:
-    """The tensors of a ticket, or of any safetensors file, on the CPU; nothing in the file is executed.
+    """The tensors of a ticket, plain or packed, or of any safetensors file, on the CPU.
 
     Raises:
         UsageError: it cannot be read, does not match the digest in its header, or holds NaN or infinite values.
     """
-    with _opened(path) as file:
-        header = dict(file.metadata() or {})
-        ticket = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, not a dict
-    digest = header.pop("sha256", None)
-    # the digest of older tickets is of their tensors only
-    if digest is not None and digest != digest_of(ticket, header) and digest != digest_of(ticket):
-        raise UsageError(f"{path} is damaged: its content does not match the digest in its header")
+    ticket, _ = read(path)
     for name, tensor in ticket.items():
         if not tensor.isfinite().all():
             raise UsageError(f"{path} holds NaN or infinite values in {name}: its run diverged, take another ticket")

@@ -1,0 +1,49 @@
+"""Tickets on the Hugging Face Hub, as `python -m utils.pack --push-to-hub` leaves them there."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from sparselearning.errors import UsageError
+
+PREFIX = "hf://"
+FILE = "ticket.safetensors"  # in the repository of a model
+
+_WORDS = (  # for errors of huggingface_hub, the first that fits
+    ("GatedRepoError", "is gated, and not open to you yet: ask for access on its page, then `hf auth login`"),
+    ("RepositoryNotFoundError", "is not there, or private: mind the spelling; `hf auth login` shows what is yours"),
+    ("RevisionNotFoundError", "has no such revision: leave it out for the newest"),
+    ("LocalEntryNotFoundError", "cannot be reached, and no copy is kept here: mind the network, proxies, HF_ENDPOINT"),
+    ("OfflineModeIsEnabled", "cannot be reached in offline mode: unset HF_HUB_OFFLINE"),
+    ("EntryNotFoundError", f"holds no {FILE}: it was not pushed by utils.pack"),
+)
+
+
+def download(address: str) -> Path:
+    """The ticket hf://OWNER/NAME, or hf://OWNER/NAME@REVISION, in the Hub's cache on this machine.
+
+    Raises:
+        UsageError: it is no such address, there is no such ticket, it is not for everybody, or the Hub is out of reach.
+    """
+    name, at, revision = address.removeprefix(PREFIX).partition("@")
+    if name.count("/") != 1 or not all(name.split("/")) or (at and not revision):
+        raise UsageError(f"{address} is no ticket on the Hub: write {PREFIX}OWNER/NAME or {PREFIX}OWNER/NAME@REVISION")
+    with reaching(address) as hub:
+        return Path(hub.hf_hub_download(name, FILE, revision=revision or None))
+
+
+@contextlib.contextmanager
+def reaching(what: str) -> Iterator[Any]:
+    """The library huggingface_hub, to work with; whatever it raises becomes a UsageError of one line about `what`."""
+    try:
+        import huggingface_hub
+    except ImportError as error:
+        raise UsageError(f"{what} needs huggingface_hub: pip install huggingface_hub") from error
+    try:
+        yield huggingface_hub
+    except Exception as error:  # of its HTTP library too, which is another from version to version
+        kinds = {kind.__name__ for kind in type(error).__mro__}
+        reason = (str(error) or type(error).__name__).strip().splitlines()[0].rstrip(":. ")
+        words = next((words for kind, words in _WORDS if kind in kinds), f"was refused: {reason}")
+        raise UsageError(f"{what} {words}") from error
