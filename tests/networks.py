@@ -96,3 +96,16 @@ class Tied(nn.Module):
         super().__init__()
         self.first, self.second = nn.Linear(6, 6), nn.Linear(6, 6)
         self.second.weight = self.first.weight
+
+
+def random_layers(seed: int = 0) -> nn.ModuleList:
+    """Four weights of 63, 20, 6 and 64 normal numbers."""
+    model = layers((9, 7), (5, 4), (3, 2), (8, 8), seed=seed)
+    for weight in model.parameters():
+        nn.init.normal_(weight)
+    return model
+
+
+def give_gradients(model: nn.Module, rng: torch.Generator, scales: tuple[float, ...] = (1, 1, 1, 1)) -> None:
+    for weight, scale in zip(model.parameters(), scales, strict=True):
+        weight.grad = scale * torch.randn(weight.shape, generator=rng)

@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torchvision.models import resnet50
 
-from sparselearning.distributions import DISTRIBUTIONS, Shapes, erk, round_to_total, total_count, uniform
+from sparselearning.distributions import DISTRIBUTIONS, Shapes, apportion, erk, round_to_total, total_count, uniform
 from sparselearning.errors import UsageError
 from sparselearning.layers import maskable_weights
 
@@ -169,3 +169,36 @@ def test_where_layers_would_be_empty_the_suggested_density_works(sizes: list[int
 def test_a_layer_whose_share_is_less_than_one_weight_has_one(distribution: str) -> None:
     counts = DISTRIBUTIONS[distribution]({"large": (1000, 1000), "small": (3, 3), "row": (1, 4)}, 1e-4)
     assert counts == {"large": 98, "small": 1, "row": 1}
+
+
+# ---- shares of what moves --------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_what_is_apportioned_adds_up_fits_and_is_proportional_where_it_fits(data: st.DataObject) -> None:
+    names = [f"layer {i}" for i in range(data.draw(st.integers(1, 6)))]
+    size = {name: data.draw(st.integers(1, 50)) for name in names}
+    share = {name: 10 ** data.draw(st.floats(-4, 4)) for name in names}
+    least = data.draw(st.sampled_from([0, 1]))
+    total = data.draw(st.integers(least * len(names), sum(size.values())))
+    counts = apportion(total, share, size, least)
+    assert counts.keys() == size.keys() and sum(counts.values()) == total
+    assert all(least <= counts[name] <= size[name] for name in names)
+
+    low, high = 0.0, sum(size.values()) / min(share.values())  # ε by halving: Σ min(ε·share, size) is the total
+    for _ in range(200):
+        middle = (low + high) / 2
+        given = sum(min(middle * share[name], size[name]) for name in names)
+        low, high = (middle, high) if given < total else (low, middle)
+    pressed = sum(max(least - high * share[name], 0) for name in names)  # taken from the others by `least`
+    for name in names:
+        ideal = min(high * share[name], size[name])
+        assert abs(counts[name] - ideal) < 1 + 1e-6 + pressed
+
+
+def test_shares_by_hand() -> None:
+    size = {"a": 10, "b": 3, "c": 100}
+    assert apportion(16, {"a": 1, "b": 2, "c": 5}, size) == {"a": 2, "b": 3, "c": 11}  # b full: 13 by 1 to 5, 2⅙, 10⅚
+    assert apportion(0, {"a": 1, "b": 2, "c": 5}, size) == {"a": 0, "b": 0, "c": 0}
+    assert apportion(113, {"a": 1e-30, "b": 1e-30, "c": 1}, size) == size

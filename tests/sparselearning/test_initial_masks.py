@@ -8,6 +8,8 @@ from scipy.stats import chisquare, hypergeom
 from torch import nn
 
 from sparselearning import Masking
+from tests.exact import bits, check_sparse
+from tests.networks import network, sgd
 
 PLACES, KEPT = 1600, 160
 
@@ -50,3 +52,20 @@ def test_every_place_is_as_likely(parts: int) -> None:
     counts = sum(mask.long() for seed in range(40) for mask in masks_of(seed).values())
     for cut in (counts.view(parts, -1).sum(1), counts.view(-1, parts).sum(0)):
         assert chisquare(cut).pvalue > 1e-3
+
+
+# ---- connections to start from ---------------------------------------------------------------------------------------
+
+
+def static_masks(seed: int = 0) -> dict[str, torch.Tensor]:
+    model = network()
+    return dict(Masking(model, sgd(model), "static", 0.2, seed=seed).masks)
+
+
+@pytest.mark.parametrize("weights", [False, True], ids=["masks", "weights of a ticket"])
+def test_a_network_starts_from_the_connections_that_it_is_given(weights: bool) -> None:
+    model, given = network(), static_masks(seed=7)
+    init = {name: -0.5 * mask if weights else mask for name, mask in given.items()}
+    masking = Masking(model, sgd(model), "static", 0.2, sparse_init=init)
+    assert bits(masking.masks) == bits(given) != bits(static_masks())
+    check_sparse(masking)

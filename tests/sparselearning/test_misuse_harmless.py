@@ -133,9 +133,7 @@ HARMLESS: dict[str, tuple[Callable[[Parts], Any]]] = {
 
 @any_method
 @every(HARMLESS, "meddle")
-def test_the_network_stays_sparse_through(
-    meddle: Callable[[Parts], Any], method: str, options: dict[str, Any]
-) -> None:
+def test_the_network_stays_sparse_through(meddle: Callable[[Parts], Any], method: str, options: dict[str, Any]) -> None:
     parts = training(method, steps=5, **options)
     meddle(parts)
     for _ in range(5):

@@ -50,6 +50,25 @@ OPTIONS = {
     **wrong("exempt", ["*"], ["0.*", "4.*"], match="no .*weights left"),
     **wrong("exempt", "*", "4.*", None, [None], [4], [network()], 4),
     **wrong("seed", None, "0", 0.5, nan, torch.Generator(), [0]),
+    # what the line says
+    **wrong("method", "rigI", match="method 'rigI' is unknown: choose one of static, snip, set, dsr, snfs, rigl, "),
+    **wrong("growth", "gradients", match="growth 'gradients' is unknown"),
+    **wrong("sparse_init", "ERK", match="sparse_init 'ERK' is unknown"),
+    **wrong("sparse_init", "snip", match="give snip_batches"),
+    **wrong("prune_rate_decay", "cosin", match="prune_rate_decay 'cosin' is unknown", total_steps=10),
+    **wrong("density", 0.0, match=r"density 0 is not in \(0, 1\]"),
+    **wrong("density", 1.5, match=r"density 1\.5 is not in"),
+    **wrong("density", -0.1, match=r"density -0\.1 is not in"),
+    **wrong("density", nan, match="density nan is not in"),
+    **wrong("density", 0.001, match="keeps 1 of 648 weights"),
+    **wrong("prune_rate", 1.1, match=r"prune_rate 1\.1 is not in"),
+    **wrong("prune_rate", -0.1, match=r"prune_rate -0\.1 is not in"),
+    **wrong("update_frequency", 0, match="update_frequency 0 is not"),
+    **wrong("prune_end", None, match="prune_end, .* must be given", **GRANET),
+    **wrong("prune_start", 8, 9, match="lie after prune_start", **GRANET),
+    **wrong("init_density", 0.1, match=r"init_density 0\.1 is not between", **GRANET),
+    **wrong("init_density", 1.01, match=r"init_density 1\.01 is not between", **GRANET),
+    **wrong("init_density", 0.0, match="init_density 0 is not between", **GRANET),
 }  # fmt: skip
 
 
@@ -119,16 +138,19 @@ def nan_for_connections() -> dict[str, Tensor]:
 
 GIVEN: dict[str, tuple[Callable[[], Any], str]] = {
     "none": (dict, "another model"),
-    "a layer less": (lambda: {"0.weight": masks()["0.weight"]}, "another model"),
+    "a layer less": (
+        lambda: {"0.weight": masks()["0.weight"]},
+        r"^the connections to start from are .* another model: .* no 4.weight$",
+    ),
     "a layer more": (lambda: masks() | {"5.weight": torch.ones(2)}, "another model"),
     "other names": (lambda: {f"module.{name}": mask for name, mask in masks().items()}, "another model"),
     "a whole state dict": (lambda: network().state_dict(), "another model"),
-    "another shape": (changed(to=lambda mask: mask.T), "another model"),
+    "another shape": (changed(to=lambda mask: mask.T), "^the connections .* another model: .* shape"),
     "a list": (lambda: list(masks().values()), "sparse_init"),
     "None for a layer": (changed(to=lambda mask: None), "4.weight|another model"),
     "a number for a layer": (changed(to=lambda mask: 0.2), "4.weight|another model"),
     "lists for a layer": (changed(to=lambda mask: mask.tolist()), "4.weight|another model"),
-    "too many": (changed(to=torch.ones_like), "connections to start from, but density 0.2 means 130"),
+    "too many": (changed(to=torch.ones_like), r"^there are \d+ connections .*, but density 0\.2 means 130$"),
     "too few": (changed(to=torch.zeros_like), "connections to start from, but density 0.2 means 130"),
     "a layer without any": (one_layer_empty, "0.weight"),
     "NaN": (nan_for_connections, "there are 0 connections"),

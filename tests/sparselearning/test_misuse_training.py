@@ -73,6 +73,7 @@ EXPLORATIONS: dict[str, tuple[dict[str, Any], str]] = {
     **{f"rate={rate!r}": ({"rate": rate}, "rate") for rate in (-0.1, 1.5, 50, nan, inf, "0.5", None, True, [0.5])},
     **{f"growth={growth!r:.30}": ({"growth": growth}, "growth") for growth in ("gradients", "", 0.5, True, ["set"])},
     **{f"drop={drop!r}": ({"drop": drop}, "drop") for drop in ("biggest", "", None, 3, True, ["smallest"])},
+    "drop='biggest'": ({"drop": "biggest"}, "drop 'biggest' is unknown: choose one of smallest, largest"),
     "momentum that nobody tracked": ({"growth": "momentum"}, "momentum is tracked from the start"),
     "swapped": ({"rate": "gradient", "growth": 0.5}, "growth|rate"),
 }

@@ -1,114 +1,85 @@
-"""What of a model is masked, what a user may add or leave out, and what is said of it."""
-
-import copy
-import warnings
-from collections.abc import Mapping
-from typing import Any
+"""Masked are the trained weights of all convolutions and linear layers, but those that are exempt."""
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from sparselearning import Masking, Superposition, UsageError, take_ticket, unwrap
+from sparselearning import Masking, UsageError, take_ticket, unwrap
 from sparselearning.layers import maskable_weights
-
-
-class Conv1D(nn.Module):
-    """As transformers has it for GPT-2: a linear layer whose weight is stored the other way round."""
-
-    def __init__(self, outputs: int, inputs: int) -> None:
-        super().__init__()
-        self.weight, self.bias = nn.Parameter(torch.randn(inputs, outputs)), nn.Parameter(torch.zeros(outputs))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x @ self.weight + self.bias
-
-
-Conv1D.__module__ = "transformers.pytorch_utils"
-
-
-class Language(nn.Module):
-    """The parts of language models: an embedding tied to the head, Conv1D, an LSTM, experts, a parametrization."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.embedding, self.norm = nn.Embedding(50, 8), nn.LayerNorm(8)
-        self.attention, self.memory = Conv1D(8, 8), nn.LSTM(8, 8, batch_first=True)
-        self.experts = nn.Parameter(torch.randn(4, 8, 8))
-        self.normed = nn.utils.parametrizations.weight_norm(nn.Linear(8, 8))
-        self.head = nn.Linear(8, 50, bias=False)
-        self.head.weight = self.embedding.weight
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        x = self.norm(self.embedding(tokens))
-        x = x + self.memory(self.attention(x))[0]
-        x = x + torch.einsum("btd,eda->bta", x, self.experts)
-        return self.head(self.normed(x))
-
-
-def sgd(model: nn.Module) -> torch.optim.SGD:
-    return torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.05, momentum=0.9)
-
-
-def mask(model: nn.Module, **options: Any) -> Masking:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return Masking(model, sgd(model), options.pop("method", "rigl"), options.pop("density", 0.25),
-                       update_frequency=2, **options)  # fmt: skip
-
-
-def train(model: nn.Module, masking: Masking, steps: int = 7) -> None:
-    for step in range(steps):
-        tokens = torch.randint(50, (4, 6), generator=torch.Generator().manual_seed(step))
-        nn.functional.cross_entropy(model(tokens).flatten(0, 1), tokens.flatten()).backward()
-        masking.optimizer.step()
-        masking.optimizer.zero_grad()
-
-
-def test_linear_layers_of_transformers_are_masked_and_heads_tied_to_an_embedding_are_not() -> None:
-    assert [*maskable_weights(Language())] == ["attention.weight"]
+from tests.exact import check_sparse
+from tests.networks import Tied, network, sgd
 
 
 @pytest.mark.parametrize(
-    ("include", "names"),
+    ("model", "names"),
     [
-        (["memory.*"], ["attention.weight", "memory.weight_ih_l0", "memory.weight_hh_l0"]),  # and no bias
-        (["experts"], ["attention.weight", "experts"]),
-        (["normed.*1"], ["attention.weight", "normed.parametrizations.weight.original1"]),
-        (["head.weight"], ["attention.weight", "head.weight"]),
-        (["attention.weight"], ["attention.weight"]),
-        (["embedding.*", "head.*"], ["attention.weight", "embedding.weight"]),
+        (nn.Linear(4, 4), ["weight"]),
+        (
+            nn.Sequential(nn.Conv1d(4, 4, 3), nn.Conv2d(4, 4, 3), nn.Conv3d(4, 4, 3)),
+            ["0.weight", "1.weight", "2.weight"],
+        ),
+        (nn.Sequential(nn.ConvTranspose1d(4, 2, 3), nn.ConvTranspose2d(4, 2, 3)), ["0.weight", "1.weight"]),
+        (nn.Sequential(nn.ConvTranspose3d(4, 2, 3), nn.Conv2d(4, 4, 3, groups=4)), ["0.weight", "1.weight"]),
+        (nn.MultiheadAttention(8, 2), ["in_proj_weight", "out_proj.weight"]),
+        (
+            nn.MultiheadAttention(8, 2, kdim=4, vdim=6, add_bias_kv=True),
+            ["q_proj_weight", "k_proj_weight", "v_proj_weight", "out_proj.weight"],
+        ),
+        (Tied(), ["first.weight"]),
+        (
+            nn.Sequential(nn.Embedding(5, 4), nn.LayerNorm(4), nn.BatchNorm1d(4), nn.PReLU(4), nn.Linear(4, 4)),
+            ["4.weight"],
+        ),
     ],
+    ids=["linear", "conv", "transposed", "depthwise", "attention", "attention, kdim", "tied", "others"],
 )
-def test_what_is_included_is_trained_sparsely_and_makes_tickets(include: list[str], names: list[str]) -> None:
-    model = Language()
-    masking = mask(model, include=include, density=0.75)  # weight_norm divides by the norm of a row
-    assert [*masking.masks] == names
-    superposition = Superposition(masking.masks, masking.target_nnz)
-    for _ in range(2):
-        train(model, masking)
-        ticket = take_ticket(model.state_dict(), masking.masks)
-        superposition.add(ticket)
-        assert sum(int(ticket[name].count_nonzero()) for name in names) == masking.target_nnz
-    superposed = superposition.ticket()
-    assert sum(int(superposed[name].count_nonzero()) for name in names) == masking.target_nnz
-    model.load_state_dict(superposed)
-    assert all(torch.equal(model.state_dict()[name], tensor) for name, tensor in superposed.items())
+def test_maskable_are_the_weights_of_all_convolutions_and_linear_layers(model: nn.Module, names: list[str]) -> None:
+    masking = Masking(model, sgd(model), "static", 0.5)
+    assert sorted(masking.masks) == sorted(names)
+    parameters = dict(model.named_parameters())
+    assert masking.num_weights == sum(parameters[name].numel() for name in names)
+    check_sparse(masking, round(0.5 * masking.num_weights))
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("exempt", "left"),
     [
-        ({"include": ["memori.*"]}, r"include 'memori\.\*' names no parameter"),
-        ({"include": ["norm.*"]}, r"include 'norm\.\*' names no trained parameter of two dimensions"),
-        ({"exempt": ["atention.*"]}, r"exempt 'atention\.\*' names no parameter"),
-        ({"exempt": ["attention.*"]}, r"no convolution or linear weights left to mask"),
+        ([], ["0.weight", "4.weight"]),
+        (["4.*"], ["0.weight"]),
+        (["0.weight", "[14].weight"], None),
+        (["*"], None),
     ],
 )
-def test_patterns_that_name_nothing_are_refused(options: dict[str, Any], message: str) -> None:
-    with pytest.raises(UsageError, match=message):
-        mask(Language(), **options)
+def test_exempt_patterns_leave_weights_dense_and_uncounted(exempt: list[str], left: list[str] | None) -> None:
+    model = network()
+    if left is None:
+        with pytest.raises(UsageError, match="no convolution or linear weights left"):
+            Masking(model, sgd(model), "static", 0.1, exempt=exempt)
+        return
+    masking = Masking(model, sgd(model), "static", 0.1, exempt=exempt)
+    assert list(masking.masks) == left
+    weights = maskable_weights(model)
+    check_sparse(masking, round(0.1 * sum(weights[name].numel() for name in left)))
+    assert all(weights[name].all() for name in weights.keys() - set(left))
+
+
+def test_tied_weights_train_at_their_density() -> None:
+    model = Tied()
+    optimizer = sgd(model)
+    masking = Masking(model, optimizer, "rigl", 0.5, update_frequency=1)
+    for _ in range(3):
+        model.second(model.first(torch.randn(4, 6)).relu()).square().sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    check_sparse(masking, 18)
+    assert model.second.weight is model.first.weight
+
+
+def test_a_weight_that_the_optimizer_does_not_hold_is_refused() -> None:
+    model = network()
+    with pytest.raises(UsageError, match=r"does not hold 4\.weight"):
+        Masking(model, torch.optim.SGD(model[:4].parameters(), lr=0.1), "rigl", 0.1)
+    Masking(model, torch.optim.SGD(model[:4].parameters(), lr=0.1), "rigl", 0.1, exempt=["4.*"])
 
 
 def test_looking_for_weights_changes_none_of_those_that_are_computed() -> None:
@@ -122,110 +93,18 @@ def test_frozen_weights_are_neither_masked_nor_counted() -> None:
     model = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 4))
     model[0].requires_grad_(False)
     before = model[0].weight.clone()
-    masking = mask(model)
+    masking = Masking(model, sgd(model), "rigl", 0.25)
     assert [*masking.masks] == ["1.weight", "2.weight"]
     assert (masking.num_weights, masking.target_nnz) == (96, 24)
     assert torch.equal(model[0].weight, before)
     with pytest.raises(UsageError, match="no trained parameter"):
-        mask(copy.deepcopy(model), include=["0.weight"])
-
-
-def test_the_summary_says_which_share_is_masked_and_names_what_is_not() -> None:
-    masking = mask(Language(), include=["experts"])
-    # 400 in the embedding, 16 in the norm, 64 + 8, 2·256 + 2·32 in the LSTM, 256, 64 + 8 + 8
-    assert masking.summary() == (
-        "2 weights with 320 of the model's 1,400 parameters (22.9 %) are masked, 80 of them active; dense stay "
-        "embedding.weight (400), memory.weight_ih_l0 (256), memory.weight_hh_l0 (256), 2 more weights, 96 in biases "
-        "and norms"
-    )
-
-
-@pytest.mark.parametrize(
-    ("options", "warned"),
-    [
-        ({}, True),
-        ({"include": ["memory.*", "experts", "normed.*"]}, False),
-        ({"exempt": ["memory.*", "experts"]}, False),
-    ],
-)
-def test_a_large_part_that_stays_dense_unasked_is_worth_a_warning(options: dict[str, Any], warned: bool) -> None:
-    model = Language()
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        Masking(model, sgd(model), "rigl", 0.25, **options)
-    expected = ["60 % of the parameters stay dense in experts, memory.weight_ih_l0, memory.weight_hh_l0, ...: name "
-                "them in include= to mask them, or in exempt= if that is wanted"]  # fmt: skip
-    assert [str(warning.message) for warning in caught] == (expected if warned else [])
-
-
-# ---- densities by layer ----------------------------------------------------------------------------------------------
-
-
-def layers() -> nn.Sequential:
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(10, 20), nn.ReLU(), nn.Linear(20, 30), nn.ReLU(), nn.Linear(30, 5))
-
-
-@pytest.mark.parametrize(
-    ("density", "counts"),
-    [
-        ({"0.*": 0.5, "4.weight": 1.0, "*": 0.1}, [100, 60, 150]),
-        ({"*": 0.1, "0.*": 0.5}, [20, 60, 15]),  # the first that fits
-        ({"[02].weight": 0.25, "4.*": 1e-9}, [50, 150, 1]),  # a layer keeps one at least
-    ],
-)
-@pytest.mark.parametrize("method", ["static", "rigl", "set"])
-def test_densities_by_layer_are_exact_and_stay(method: str, density: Mapping[str, float], counts: list[int]) -> None:
-    model = layers()
-    masking = Masking(model, sgd(model), method, density, update_frequency=2)
-    assert [*masking.active.values()] == counts
-    for step in range(6):
-        x = torch.randn(8, 10, generator=torch.Generator().manual_seed(step))
-        model(x).square().mean().backward()
-        masking.optimizer.step()
-    assert [int(m.sum()) for m in masking.masks.values()] == counts
-    assert (masking.target_nnz, masking.density) == (sum(counts), pytest.approx(sum(counts) / 950))
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"density": {"0.*": 0.5}}, r"no density is given for 2\.weight"),
-        ({"density": {"nowhere": 0.5, "*": 0.1}}, "'nowhere': no masked weight has such a name"),
-        ({"density": {"*": 0.0}}, r"density 0 is not in \(0, 1\]"),
-        ({"density": {"*": 0.1}, "method": "granet", "prune_end": 4}, "GraNet moves connections between layers"),
-        ({"density": {"*": 0.1}, "method": "snfs"}, "SNFS moves connections between layers"),
-        ({"density": {"*": 0.1}, "method": "snip"}, "snip chooses the density of each layer"),
-    ],
-)
-def test_densities_that_mean_nothing_are_refused(options: dict[str, Any], message: str) -> None:
-    with pytest.raises(UsageError, match=message):
-        mask(layers(), **options)
-
-
-# ---- averages and wrappers -------------------------------------------------------------------------------------------
-
-
-def test_an_average_of_models_becomes_a_ticket_when_it_is_sparsified() -> None:
-    model = Language()
-    masking = mask(model)
-    average = torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.9))
-    for _ in range(3):
-        train(model, masking, steps=4)
-        average.update_parameters(model)
-    with pytest.raises(UsageError, match=r"outside the masks are not zero.*sparsify_"):
-        take_ticket(average.module.state_dict(), masking.masks)
-    masking.sparsify_(average)
-    ticket = take_ticket(unwrap(average).state_dict(), masking.masks)
-    assert int(ticket["attention.weight"].count_nonzero()) == masking.target_nnz == 16
-    with pytest.raises(UsageError, match=r"no attention\.weight of shape \(8, 8\)"):
-        masking.sparsify_(layers())
+        Masking(model, torch.optim.SGD(model.parameters(), lr=0.1), "rigl", 0.25, include=["0.weight"])
 
 
 def test_tickets_of_a_wrapped_model_are_those_of_the_plain_one() -> None:
-    model = layers()
-    masking = mask(torch.compile(nn.DataParallel(model), backend="eager"))
-    assert [*masking.masks] == ["0.weight", "2.weight", "4.weight"]
+    model = network()
+    masking = Masking(torch.compile(nn.DataParallel(model), backend="eager"), sgd(model), "rigl", 0.25)
+    assert [*masking.masks] == ["0.weight", "4.weight"]
     wrapped = nn.DataParallel(model)
     with pytest.raises(UsageError, match=r"no 0\.weight of shape .*unwrap\(model\)"):
         take_ticket(wrapped.state_dict(), masking.masks)

@@ -12,6 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from sparselearning import Masking
 from tests.exact import RIGL, STEPS, Exact, bits
+from tests.networks import network, sgd, train
 from tests.tiny import Tiny
 
 Wrapped = tuple[nn.Module, Any, Callable[[Tensor], Any]]  # and what computes the gradients of a loss
@@ -64,7 +65,7 @@ def process_group() -> Iterator[None]:
         torch.distributed.destroy_process_group()
 
 
-def train(wrap: Wrap) -> tuple[nn.Module, Exact]:
+def trained(wrap: Wrap) -> tuple[nn.Module, Exact]:
     torch.manual_seed(0)
     model = Tiny(10, dropout=0)
     wrapped, optimizer, backward = wrap(model, torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9))
@@ -81,10 +82,51 @@ def train(wrap: Wrap) -> tuple[nn.Module, Exact]:
 
 @pytest.mark.parametrize("name", WRAPPERS)
 def test_wrapped_training_is_plain_training_under_plain_names(name: str) -> None:
-    plain, exact = train(WRAPPERS["nothing"])
+    plain, exact = trained(WRAPPERS["nothing"])
     with process_group() if "ddp" in name else contextlib.nullcontext():
-        model, wrapped = train(WRAPPERS[name])
+        model, wrapped = trained(WRAPPERS[name])
     assert list(wrapped.masking.masks) == list(exact.masking.masks)
     wrapped.end()
     if "bf16" not in name:
         assert bits(model.state_dict()) == bits(plain.state_dict())
+
+
+# ---- names -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("wrap", [torch.compile, nn.DataParallel, lambda m: nn.DataParallel(torch.compile(m))])
+def test_wrappers_leave_no_trace_in_names(wrap: Callable[[nn.Module], nn.Module]) -> None:
+    model = network()
+    wrapped = wrap(model)
+    masking = Masking(wrapped, sgd(wrapped), "static", 0.1)
+    assert list(masking.masks) == ["0.weight", "4.weight"]
+    plain = network()
+    assert bits(masking.masks) == bits(Masking(plain, sgd(plain), "static", 0.1).masks)
+
+
+class WithPartNamedModule(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.module = nn.Linear(4, 4)
+        self.head = nn.Linear(4, 2)
+
+
+def test_a_part_that_is_called_module_is_no_wrapper() -> None:
+    model = WithPartNamedModule()
+    assert list(Masking(model, sgd(model), "static", 0.5).masks) == ["module.weight", "head.weight"]
+
+
+class OptimizerWrapper:
+    def __init__(self, optimizer: Any) -> None:
+        self.optimizer = optimizer
+
+    def step(self) -> None:
+        self.optimizer.step()
+
+
+def test_an_optimizer_within_wrappers_is_found() -> None:
+    model = network()
+    optimizer = sgd(model)
+    masking = Masking(model, OptimizerWrapper(OptimizerWrapper(optimizer)), "rigl", 0.1)
+    train(model, optimizer, range(2))
+    assert masking.step == 2
