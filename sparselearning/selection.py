@@ -13,7 +13,9 @@ import torch
 from torch import Tensor
 
 _LARGEST = torch.iinfo(torch.int32).max
+_SIGN = torch.iinfo(torch.int32).min
 _SHIFTS = (20, 10, 0)  # of the digits of a key: 11 bits below the sign, then 10 and 10
+_PIECE = 1 << 20  # keys that are counted at a time, so that what is made of them stays in the cache
 
 
 def seed_of(*key: object) -> int:
@@ -33,13 +35,13 @@ def random_mask(shape: Sequence[int], k: int, rng: torch.Generator) -> Tensor:
     return mask.view(tuple(shape))
 
 
-def _sort_keys(scores: Tensor, barred: Tensor | None) -> Tensor:
-    """int32 keys in the order of the magnitudes, laid out like the scores; negative where nothing may be selected.
+def _bits(scores: Tensor) -> Tensor:
+    """The bits of scores in single precision, laid out like the scores.
 
-    Without the sign, the bits of floats, read as integers, have the order of the floats; NaN comes out on top.
+    But for the sign, the bits of floats, read as integers, have the order of the floats; NaN comes out on top. So they
+    are sort keys once the sign is cleared, and once it is set where nothing may be selected.
     """
-    keys = scores.float().view(torch.int32) & _LARGEST
-    return keys if barred is None else keys.add_(barred, alpha=-_LARGEST - 1)
+    return scores.float().view(torch.int32)
 
 
 def _in_memory(keys: Tensor) -> Tensor:
@@ -60,11 +62,12 @@ def _by_counting(keys: Tensor, k: int) -> Tensor:
     """A radix selection: count the upper digits, then the next ones of the keys that share the boundary digit."""
     kth, missing, left = 0, k, _in_memory(keys)
     for shift in _SHIFTS:
-        digits = (left >> shift).clamp_(min=0)
-        up_to = torch.bincount(digits).cumsum(0)
+        pieces = torch.split(left, _PIECE)
+        counts = [torch.bincount((piece >> shift).clamp_(min=0), minlength=1 << 11) for piece in pieces]
+        up_to = torch.stack(counts).sum(0).cumsum(0)
         boundary = int((up_to <= len(left) - missing).sum())
         missing -= len(left) - int(up_to[boundary])
-        left = left[digits == boundary] - (boundary << shift)
+        left = torch.cat([piece[piece >> shift == boundary] for piece in pieces]) - (boundary << shift)
         kth += boundary << shift
     mask = keys >= kth
     if missing < len(left):
@@ -95,7 +98,8 @@ def k_largest(scores: Tensor, k: int, barred: Tensor | None = None) -> Tensor:
     """
     if k == 0:
         return torch.zeros_like(scores, dtype=torch.bool)
-    return _k_largest(_sort_keys(scores, barred), k)
+    keys = _bits(scores) & _LARGEST
+    return _k_largest(keys if barred is None else keys.add_(barred, alpha=_SIGN), k)
 
 
 def k_largest_overall(scores: Sequence[Tensor], k: int, barred: Sequence[Tensor] | None = None) -> list[Tensor]:
@@ -110,19 +114,21 @@ def k_largest_overall(scores: Sequence[Tensor], k: int, barred: Sequence[Tensor]
         One bool mask per layer, shaped like its scores. Ties are won by the earlier layer, then the earlier position.
     """
     sizes = [layer.numel() for layer in scores]
-    keys = _sort_keys(_joined(scores, torch.float32), None if barred is None else _joined(barred, torch.bool))
-    keys.clamp_(max=_LARGEST - 1)
+    keys = _joined([_bits(layer) for layer in scores]).bitwise_and_(_LARGEST).clamp_(max=_LARGEST - 1)
+    if barred is not None:
+        keys.add_(_joined(barred), alpha=_SIGN)
     for layer in keys.split_with_sizes(sizes):
         layer.index_fill_(0, layer.argmax(), _LARGEST)  # argmax gives the first maximum
     masks = _k_largest(keys, k).split_with_sizes(sizes)
     return [mask.view(layer.shape) for mask, layer in zip(masks, scores, strict=True)]
 
 
-def _joined(layers: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
+def _joined(layers: Sequence[Tensor]) -> Tensor:
     """All numbers of all layers in one dimension, those of a layer row-major."""
-    joined = layers[0].new_empty(sum(layer.numel() for layer in layers), dtype=dtype)
-    parts = joined.split_with_sizes([layer.numel() for layer in layers])
-    torch._foreach_copy_([part.view(layer.shape) for part, layer in zip(parts, layers, strict=True)], list(layers))
+    sizes = [layer.numel() for layer in layers]
+    joined = layers[0].new_empty(sum(sizes))
+    parts = [part.view(layer.shape) for part, layer in zip(joined.split_with_sizes(sizes), layers, strict=True)]
+    torch._foreach_copy_(parts, list(layers))
     return joined
 
 

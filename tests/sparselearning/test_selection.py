@@ -1,7 +1,7 @@
 """Every selection has exactly k entries and is the one that sorting by hand gives."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 
 import pytest
@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from sparselearning import selection
 from sparselearning.selection import drop_count, generator, k_largest, k_largest_overall, random_mask
 from sparselearning.topology import Topology, dropped, grown
 
@@ -26,9 +27,21 @@ def sorted_choice(values: Sequence[float], k: int, candidates: Sequence[bool]) -
     return [i in order[:k] for i in range(len(values))]
 
 
+@pytest.fixture(params=["counting", "topk"], scope="module")
+def either_way(request: pytest.FixtureRequest) -> Iterator[None]:
+    """As on a CPU, and as on a GPU."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(selection, "_by_counting", getattr(selection, f"_by_{request.param}"))
+        yield
+
+
+on_any_device = pytest.mark.usefixtures("either_way")
+
+
 # ---- the k largest ---------------------------------------------------------------------------------------------------
 
 
+@on_any_device
 @property_test
 @given(st.data())
 def test_k_largest_is_the_sorted_choice(data: st.DataObject) -> None:
@@ -40,6 +53,7 @@ def test_k_largest_is_the_sorted_choice(data: st.DataObject) -> None:
     assert mask.tolist() == sorted_choice(values, k, candidates)
 
 
+@on_any_device
 @property_test
 @given(st.lists(st.lists(scores, min_size=1, max_size=12), min_size=1, max_size=5), st.data())
 def test_k_largest_overall_keeps_the_best_of_each_layer_and_then_the_best_of_all(
@@ -53,6 +67,7 @@ def test_k_largest_overall_keeps_the_best_of_each_layer_and_then_the_best_of_all
     assert {(i, j) for i, mask in enumerate(masks) for j in mask.nonzero().flatten().tolist()} == chosen
 
 
+@on_any_device
 def test_k_largest_overall_never_leaves_its_candidates() -> None:
     values = [torch.tensor([9.0, 1.0, 8.0]), torch.tensor([7.0, 7.0, 0.0])]
     barred = [torch.tensor([True, False, True]), torch.tensor([True, False, False])]
@@ -62,22 +77,26 @@ def test_k_largest_overall_never_leaves_its_candidates() -> None:
     ]
 
 
+@on_any_device
 @pytest.mark.parametrize("bits", [0x7FC00000, 0x7F800001, 0x7FFFFFFF, -1], ids=hex)  # 0x7FFFFFFF is what CUDA makes
-def test_a_nan_of_any_pattern_leaves_the_count_exact(bits: int) -> None:
-    values = torch.tensor([bits, 0, 0, bits], dtype=torch.int32).view(torch.float32).abs()
-    barred = torch.tensor([False, False, True, False])
-    for k in range(4):
-        mask = k_largest(values, k, barred)
-        assert mask.sum() == k
-        assert not mask[2]
+def test_a_nan_of_any_pattern_is_the_largest(bits: int) -> None:
+    values = torch.tensor([bits, 0, 0, bits, bits, 0x7F800000], dtype=torch.int32).view(torch.float32)
+    barred = torch.tensor([False, False, True, False, True, False])
+    other, its_barred = torch.zeros(2), torch.tensor([True, False])
+    for k in range(1, 5):
+        chosen = torch.zeros(6, dtype=torch.bool).index_fill_(0, torch.tensor([0, 3, 5, 1][:k]), True)
+        assert torch.equal(k_largest(values, k, barred), chosen)
+        assert torch.equal(k_largest_overall([values, other], k + 1, [barred, its_barred])[0], chosen)
 
 
+@on_any_device
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_other_precisions_are_ordered_too(dtype: torch.dtype) -> None:
     values = torch.tensor([0.25, 2.0, 0.0, 0.5, 2.0, 1.0], dtype=dtype)
     assert k_largest(values, 4).tolist() == [False, True, False, True, True, True]
 
 
+@on_any_device
 def test_memory_format_does_not_matter() -> None:
     values = torch.randint(0, 4, (6, 5, 3, 3), generator=generator("format")).float()
     barred = torch.rand(values.shape, generator=generator("candidates")) < 0.5
@@ -91,6 +110,7 @@ def test_memory_format_does_not_matter() -> None:
         assert torch.equal(mask, plain)
 
 
+@on_any_device
 def test_a_million_ties_are_cut_at_the_position() -> None:
     values = torch.ones(1_000_003)
     assert torch.equal(k_largest(values, 400_001).nonzero().flatten(), torch.arange(400_001))
@@ -113,6 +133,7 @@ def grow(scores: Tensor, mask: Tensor, count: int) -> Tensor:
     return grown(Topology({"": mask}, {"": int(mask.sum())}), lambda name: scores, {"": count}).masks[""]
 
 
+@on_any_device
 def test_eight_weights_by_hand() -> None:
     count = drop_count(0.5, 4, 4)
     kept = drop(WEIGHT, MASK, 4, count)
@@ -121,23 +142,27 @@ def test_eight_weights_by_hand() -> None:
     assert grow(SCORE, kept, count).int().tolist() == [1, 0, 1, 1, 0, 0, 0, 1]
 
 
+@on_any_device
 def test_dropping_a_tie_keeps_the_first_positions() -> None:
     mask = torch.tensor([0, 1, 1, 0, 1, 1], dtype=torch.bool)
     assert drop(torch.ones(6), mask, 4, 2).int().tolist() == [0, 1, 1, 0, 0, 0]
 
 
+@on_any_device
 @pytest.mark.parametrize("rest", [0.0, inf, nan])
 def test_what_stands_in_inactive_weights_is_never_kept(rest: float) -> None:
     weight = torch.where(MASK, torch.zeros(8), rest)
     assert drop(weight, MASK, 4, 2).int().tolist() == [1, 1, 0, 0, 0, 0, 0, 0]
 
 
+@on_any_device
 @pytest.mark.parametrize("score", [0.0, inf, nan])
 def test_growth_takes_free_positions_only_however_the_active_ones_score(score: float) -> None:
     after = grow(torch.where(MASK, score, torch.zeros(8)), MASK, 3)
     assert after.int().tolist() == [1, 1, 1, 1, 1, 1, 1, 0]
 
 
+@on_any_device
 @property_test
 @given(st.data())
 def test_drop_then_grow_is_the_sorted_one(data: st.DataObject) -> None:
