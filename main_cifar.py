@@ -3,7 +3,7 @@
 python main_cifar.py --sparse --method granet --density 0.05 --sup-tickets     the paper's run of Table 1
 python main_cifar.py --sparse --method rigl --density 0.05                     the same run without tickets
 python main_cifar.py --sparse --method rigl --density 0.2 --edst               FreeTickets: an ensemble from one run
-python main_cifar.py --data svhn --data-dir FOLDER --flip none ...             one's own images
+python main_cifar.py --data clothes --data-dir FOLDER ...                      one's own images
 python main_cifar.py --data digits --model resnet20 --epochs 20                a minute on a CPU, dense
 accelerate launch main_cifar.py ...                                            on several GPUs
 """

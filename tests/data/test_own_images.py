@@ -196,8 +196,8 @@ def test_too_few_classes_are_warned_of(clothes, tmp_path):
     ("options", "says"),
     [
         ("--image-size 0", "--image-size 0 is not a positive number"),
-        ("--mean 0.5 0.5 1.5", "--mean [0.5, 0.5, 1.5] is not in [0, 1]"),
-        ("--std 0.5 0 0.5", "--std [0.5, 0.0, 0.5] is not in (0, 1]"),
+        ("--mean 0.5 0.5 1.5", "--mean 0.5 0.5 1.5 is not in [0, 1]"),
+        ("--std 0.5 0 0.5", "--std 0.5 0.0 0.5 is not in (0, 1]"),
         ("--mean 0.5", "expected 3 arguments"),
         ("--image-size 16 --model vgg16", "vgg16 cannot take images of --image-size 16"),
         ("--data-dir", "expected one argument"),

@@ -22,13 +22,13 @@ from torch import Tensor
 
 import utils.data.decoding as images
 from sparselearning.errors import UsageError
-from utils.command_line.errors import DamagedImageError
 from utils.data.augmentation import augment, center, generator, random_box
 from utils.data.decoding import resize
 from utils.data.formats.image_folder import ImageFolder
 from utils.data.imagenet import load_imagenet
 from utils.data.large_images import MEAN, STD, LargeImages
 from utils.data.protocol import Splits
+from utils.files.errors import DamagedImageError
 
 CPU = torch.device("cpu")
 CLASSES, TRAIN, TEST = ("ant", "bee", "cat"), 24, 9

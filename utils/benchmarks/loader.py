@@ -12,11 +12,11 @@ from PIL import Image
 from torch import Tensor
 from torchvision import transforms as T
 
-from utils.command_line.errors import DamagedImageError
 from utils.data.formats.image_folder import ImageFolder
 from utils.data.large_images import MEAN, STD, LargeImages, Samples
 from utils.data.rows import EncodedRows, first_rows
 from utils.data.sources import read_large
+from utils.files.errors import DamagedImageError
 
 IMAGES, SHAPE = 64, (375, 500)  # generated where there is no folder: the most frequent size in ImageNet
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from sparselearning.errors import UsageError
+from utils.files.errors import DamagedImageError
 from utils.files.locks import release
 
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
@@ -28,10 +29,6 @@ OUT_OF_MEMORY = (
     "the device is out of memory: use a smaller --batch-size, and a larger --gradient-accumulation-steps to keep the "
     "size of the whole batch"
 )
-
-
-class DamagedImageError(UsageError):
-    """An image that cannot be read; only the process that meets it knows."""
 
 
 @contextlib.contextmanager
@@ -72,13 +69,3 @@ def _in_words(error: RuntimeError) -> str:
     if lacking:
         return f"{operation} gives other bits in every run: use another model, or leave --deterministic out"
     return ""
-
-
-@contextlib.contextmanager
-def blame(mistake: str, remedy: str) -> Iterator[None]:
-    """Turns whatever another library raises over bad input into one line: no list of their exceptions would be full."""
-    try:
-        yield
-    except Exception as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(". ")
-        raise UsageError(f"{mistake}: {reason}; {remedy}") from error

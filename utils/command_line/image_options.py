@@ -4,15 +4,18 @@ from dataclasses import dataclass
 
 from utils.command_line.paths import place
 from utils.command_line.rows import CLOSED, FROM_0, TO_1, Group, count, not_negative, option
+from utils.data.recipes import FLIPS, RECIPES
 
-FLIPS = ("horizontal", "none")
+DOWNLOADED = ", ".join(name for name, recipe in RECIPES.items() if recipe.hub)
+INSTALLED = ", ".join(name for name, recipe in RECIPES.items() if not recipe.hub)
+NOT_MIRRORED = ", ".join(name for name, recipe in RECIPES.items() if recipe.flip == "none")
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataOptions(Group):
     """data: Where the images come from, and how many of them are used."""
 
-    data: str = option("cifar10", "cifar10, cifar100, digits, which needs no download, or any name with --data-dir",
+    data: str = option("cifar10", f"{DOWNLOADED}, {INSTALLED}, which needs no download, or any name with --data-dir",
                        metavar="NAME")  # fmt: skip
     data_dir: str | None = option(None, "read the data here instead of from the Hub: parquet, ImageFolder, "
                                   "save_to_disk or torchvision's CIFAR files", metavar="FOLDER", read=place,
@@ -43,8 +46,8 @@ class SmallImageOptions(ImageOptions):
         metavar=("R", "G", "B"), fits=CLOSED)  # fmt: skip
     std: tuple[float, float, float] | None = option(None, "standard deviation, likewise", metavar=("R", "G", "B"),
                                                     fits=TO_1)  # fmt: skip
-    flip: str | None = option(None, "how half of the training images are mirrored (horizontal; digits: none)",
-                              choices=FLIPS)  # fmt: skip
+    flip: str | None = option(None, "how half of the training images are mirrored (horizontal; "
+                              f"{NOT_MIRRORED}: none)", choices=tuple(FLIPS))  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

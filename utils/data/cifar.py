@@ -11,13 +11,13 @@ from tqdm import tqdm
 
 from sparselearning.errors import UsageError
 from sparselearning.tickets import digest_of
-from utils.command_line.errors import DamagedImageError
 from utils.data.decoding import resize
 from utils.data.protocol import Splits
 from utils.data.recipes import FLIPS, PAD, RECIPES, Preprocessing, Recipe
 from utils.data.rows import Rows, count_classes, first_rows, hold_out
 from utils.data.small_images import SmallImages, generator_of
 from utils.data.sources import read_small
+from utils.files.errors import DamagedImageError
 
 
 def load_cifar(

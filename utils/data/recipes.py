@@ -62,6 +62,8 @@ class Recipe:
         )
 
 
+# means and deviations are those of the training images, as others have computed them too: of CIFAR e.g.
+# kuangliu/pytorch-cifar and weiaicunzai/pytorch-cifar100, of SVHN PatrickZH/DeepCore
 RECIPES = {
     "cifar10": Recipe(
         "uoft-cs/cifar10", num_classes=10, native=SIDE,
@@ -70,6 +72,10 @@ RECIPES = {
     "cifar100": Recipe(
         "uoft-cs/cifar100", num_classes=100, native=SIDE,
         mean=(0.5071, 0.4865, 0.4409), std=(0.2673, 0.2564, 0.2762),
+    ),
+    "svhn": Recipe(
+        "ufldl-stanford/svhn", "cropped_digits", num_classes=10, native=SIDE,
+        mean=(0.4377, 0.4438, 0.4728), std=(0.1980, 0.2010, 0.1970), flip="none",
     ),
     # A mirrored digit is another sign. Enlarged fourfold, they move far with 4 pixels: 2 train to a lower error.
     "digits": Recipe(

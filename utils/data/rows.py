@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from sparselearning.errors import UsageError
-from utils.command_line.errors import DamagedImageError
 from utils.data.decoding import decode_image
+from utils.files.errors import DamagedImageError
 
 SAMPLED = 64  # images of a split that its fingerprint reads
 

@@ -14,7 +14,6 @@ import huggingface_hub.constants
 import huggingface_hub.utils as hub
 
 from sparselearning.errors import UsageError
-from utils.command_line.errors import blame
 from utils.data.folders import HELD_OUT, TRAIN, existing, parquet_files
 from utils.data.formats.cifar_files import read_cifar_files
 from utils.data.formats.digits import read_digits
@@ -23,6 +22,7 @@ from utils.data.formats.row_groups import RowGroups, open_row_groups
 from utils.data.formats.tables import Tables, in_memory, on_disk, read_tables, refuse_column, saved_tables
 from utils.data.recipes import Recipe
 from utils.data.rows import EncodedRows, Rows, same_classes
+from utils.files.errors import explained
 
 TEST = ("test", *HELD_OUT)  # the first that is there is the test split
 LARGE_TEST = (*HELD_OUT, "test")  # likewise: ImageNet's own test labels are secret
@@ -59,7 +59,7 @@ def open_streams(data: str, data_dir: str | None, label_column: str | None = Non
     features = None
     if data_dir is None:
         where, remedy = data, how_to_get(data)
-        with blame(f"cannot get {data} from the Hub", remedy):
+        with explained(f"cannot get {data} from the Hub", remedy):
             builder = datasets.load_dataset_builder(data)
             features = builder.info.features
             files: Mapping[str, Sequence[str]] = {str(k): list(urls) for k, urls in builder.config.data_files.items()}
@@ -82,7 +82,7 @@ def read_hub(
     name: str, config: str | None, test: Sequence[str], label_column: str | None
 ) -> tuple[EncodedRows, EncodedRows]:
     """Training split, and the first split among `test`, of a data set of the Hub in one of its configurations."""
-    with blame(f"cannot get {name} from the Hub", how_to_get(name)):
+    with explained(f"cannot get {name} from the Hub", how_to_get(name)):
         tables = dict(datasets.load_dataset(name, config))
     caches = datasets.config.HF_DATASETS_CACHE, huggingface_hub.constants.HF_HUB_CACHE
     return read_tables(tables, test, name, tuple(map(Path, caches)), label_column)

@@ -19,9 +19,9 @@ from sparselearning.layers import maskable_weights
 from sparselearning.masking import Masking
 from sparselearning.methods import METHODS
 from sparselearning.phases import Phase
-from utils.command_line.errors import blame
 from utils.command_line.options import Options
 from utils.data.protocol import Batch, Images
+from utils.files.errors import explained
 from utils.run_folder.folder import BROKEN, broken, read_run
 from utils.run_folder.tickets import load_ticket
 from utils.training.costs import COUNTINGS, trained_epochs
@@ -39,7 +39,7 @@ def make_accelerator(args: Options) -> Accelerator:
     Raises:
         UsageError: this launch or device does not go with the options.
     """
-    with blame("cannot set up what the environment asks for", "unset what accelerate and torchrun would set"):
+    with explained("cannot set up what the environment asks for", "unset what accelerate and torchrun would set"):
         # without `cpu`, processes launched on a machine without GPUs would not know of each other
         accelerator = Accelerator(mixed_precision=args.mixed_precision, cpu=not torch.accelerator.is_available())
     if accelerator.distributed_type not in (DistributedType.NO, DistributedType.MULTI_GPU, DistributedType.MULTI_CPU):

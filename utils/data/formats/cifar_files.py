@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torchvision.datasets import CIFAR10, CIFAR100
 
-from utils.command_line.errors import blame
 from utils.data.formats.tables import refuse_column
 from utils.data.recipes import SIDE
 from utils.data.rows import Pixels
+from utils.files.errors import explained
 from utils.files.whole import read_whole
 
 
@@ -40,7 +40,7 @@ def read_cifar_files(data: str, folder: Path, label_column: str | None) -> tuple
 
 def _content(base: Path, name: str, digest: str) -> dict[str, Any]:
     """Only what is known is ever unpickled, and it is read once: a file may change between two looks at it."""
-    with blame(f"cannot read the CIFAR files in {base}", "download and unpack them again"):
+    with explained(f"cannot read the CIFAR files in {base}", "download and unpack them again"):
         encoded = read_whole(base / name)
         if hashlib.md5(encoded).hexdigest() != digest:
             raise ValueError(f"{name} is not as it was published")

@@ -10,9 +10,9 @@ import torch
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from sparselearning.errors import UsageError
-from utils.command_line.errors import blame
 from utils.data.folders import SPLITS, TRAIN, split_named
 from utils.data.rows import EncodedRows, same_classes
+from utils.files.errors import explained
 from utils.files.whole import read_whole
 
 
@@ -60,7 +60,7 @@ def class_folders(split: Path) -> tuple[np.ndarray, np.ndarray, list[str]]:
     Raises:
         UsageError: a folder cannot be read, or is without images.
     """
-    with blame(f"cannot read {split}", "every class needs a folder with images"):
+    with explained(f"cannot read {split}", "every class needs a folder with images"):
         classes = sorted(entry.name for entry in os.scandir(split) if entry.is_dir())
         home = split.resolve()
         seen = {str(home), *map(str, home.parents), *(os.path.realpath(split / name) for name in classes)}

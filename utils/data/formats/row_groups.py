@@ -20,10 +20,10 @@ import pyarrow.parquet as pq
 import torch
 
 from sparselearning.errors import UsageError
-from utils.command_line.errors import DamagedImageError, blame
 from utils.data.folders import split_named
 from utils.data.formats.tables import columns
 from utils.data.rows import EncodedRows, check_labels
+from utils.files.errors import DamagedImageError, explained
 
 File = tuple[fsspec.AbstractFileSystem, str]
 FOOTERS, GROUPS = 16, 4  # that are read at the same time, by a process and by a worker
@@ -130,7 +130,7 @@ def open_row_groups(
     """
     split = split_named(names, files, where)
     where = f"the {split} split of {where}"
-    with blame(f"cannot read {where}", remedy), ThreadPoolExecutor(FOOTERS) as pool:
+    with explained(f"cannot read {where}", remedy), ThreadPoolExecutor(FOOTERS) as pool:
         opened = [fsspec.url_to_fs(file) for file in files[split]]
         footers = list(pool.map(_footer, opened))
         features = features or datasets.Features.from_arrow_schema(footers[0].schema.to_arrow_schema())

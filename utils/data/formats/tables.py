@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 import torch
 
 from sparselearning.errors import UsageError
-from utils.command_line.errors import blame
 from utils.data.folders import TRAIN, check_file, split_named
 from utils.data.rows import EncodedRows, check_labels, same_classes
+from utils.files.errors import explained
 from utils.files.whole import read_whole
 
 Tables = dict[str, datasets.Dataset]  # of each split
@@ -57,7 +57,7 @@ def saved_tables(folder: Path) -> Tables:
     for path in folder.rglob("*"):
         if not path.is_dir():
             check_file(path)
-    with blame(f"cannot read {folder}", "save it again with save_to_disk"):
+    with explained(f"cannot read {folder}", "save it again with save_to_disk"):
         return dict(datasets.DatasetDict.load_from_disk(str(folder)))
 
 
@@ -67,10 +67,10 @@ def in_memory(files: Mapping[str, Sequence[str]]) -> Tables:
     for split, names in files.items():
         parts = []
         for name in names:
-            with blame(f"cannot read {name}", "copy it again"):
+            with explained(f"cannot read {name}", "copy it again"):
                 parts.append(datasets.Dataset(pq.read_table(name)))
         where = Path(names[0]).parent
-        with blame(f"the {split} files of {where} do not fit together", "keep the files of one data set there"):
+        with explained(f"the {split} files of {where} do not fit together", "keep the files of one data set there"):
             tables[split] = datasets.concatenate_datasets(parts)
     return tables
 
@@ -78,7 +78,7 @@ def in_memory(files: Mapping[str, Sequence[str]]) -> Tables:
 def on_disk(files: Mapping[str, Sequence[str]]) -> Tables:
     """Parquet files as a copy in the user's cache, which is mapped into memory, with every row quick to reach."""
     names = {split: [glob.escape(name) for name in own] for split, own in files.items()}  # they are read as patterns
-    with blame("cannot read the parquet files", "copy them again"):
+    with explained("cannot read the parquet files", "copy them again"):
         return dict(datasets.load_dataset("parquet", data_files=names))
 
 
@@ -102,7 +102,7 @@ def table_of(
     split = split_named(names, tables, where)
     where, table = f"the {split} split of {where}", tables[split]
     image, label = columns(table.features, where, label_column)
-    with blame(f"cannot read {where}", "copy it again"):
+    with explained(f"cannot read {where}", "copy it again"):
         table = table.select_columns([image, label]).cast_column(image, datasets.Image(decode=False))
         labels = np.asarray(table[label][:], dtype=np.float64)  # a missing one is NaN
     classes = getattr(table.features[label], "names", None) or []
