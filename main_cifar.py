@@ -33,6 +33,7 @@ from utils.run_folder.folder import RunFolder, open_folder
 from utils.training.batches import make_batches
 from utils.training.build import (
     averaging,
+    compile_model,
     make_accelerator,
     make_optimizer,
     make_teachers,
@@ -91,7 +92,7 @@ def sup_tickets(options: Options, accelerator: Accelerator, data: Splits, folder
     costs = Costs(model, masking, (3, data.train.side, data.train.side), teachers, rewound_epochs(options))
 
     if options.compile:
-        model.compile()
+        compile_model(model, accelerator.device, batches.parts)
     model, optimizer = accelerator.prepare(model, optimizer)
     run = Run(options, accelerator, data, folder.path, phases, batches, model, optimizer, masking, superposition,
               test_model, teachers, costs)  # fmt: skip

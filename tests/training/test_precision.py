@@ -101,12 +101,13 @@ def scaler_and_infinities(*attempts: int) -> Iterator[None]:
         accelerator.unscale_gradients = lambda optimizer: scaler.unscale_(optimizer.optimizer)
         return accelerator
 
-    def backward(run: Run, *args: object) -> None:
+    def backward(run: Run, *args: object) -> object:
         nonlocal made
         made += 1
-        original(run, *args)
+        counted = original(run, *args)
         if made in attempts:
             next(run.model.parameters()).grad[0, 0, 0, 0] = torch.inf
+        return counted
 
     with mock.patch("main_cifar.make_accelerator", make), mock.patch.object(utils.training.loop, "_backward", backward):
         yield
@@ -223,7 +224,7 @@ def test_compiling_leaves_no_trace_in_names(tmp_path):
     """Traced, but run by torch's own kernels, so that no compiler is needed and the results are the same."""
     compile_in_place = nn.Module.compile
 
-    def traced(module: nn.Module) -> None:
+    def traced(module: nn.Module, **how: object) -> None:
         compile_in_place(module, backend="aot_eager")
 
     options = (*SPARSE, *SUP_TICKETS, "--model", "norm", "--method", "rigl")

@@ -63,7 +63,7 @@ class RunOptions(Group):
     mixed_precision: str = derived(launched_precision, "(the launcher's; else no)", choices=PRECISIONS)
     gradient_accumulation_steps: int = option(1, "backward passes per optimizer step", metavar="N",
                                               fits=count(1_000_000), changes="parts")  # fmt: skip
-    compile: bool = option(False, "torch.compile the model")
+    compile: bool = option(False, "torch.compile the model, on a GPU to CUDA graphs; the first steps take long")
     deterministic: bool = option(False, "on a GPU: only kernels that give the same bits in every run, which is slower; "
                                  "a CPU gives them without, with the same number of threads")  # fmt: skip
     config: str | None = option(None, "options from a file; the command line goes before", metavar="FILE.yaml",

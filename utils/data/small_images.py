@@ -9,6 +9,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -58,7 +59,21 @@ class SmallImages:
     def normalize(self, pixels: Tensor) -> Tensor:
         """Bytes (B, H, W, 3) to float32 (B, 3, H, W); NHWC seen as NCHW is channels_last, so nothing is moved."""
         x = pixels.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.channels_last)
-        return x.sub_(255 * self.mean).div_(255 * self.std)
+        mean, std = self._scale
+        return x.sub_(mean).div_(std)
+
+    # what every batch needs is made once: on a GPU each operator of a step counts
+
+    @cached_property
+    def _scale(self) -> tuple[Tensor, Tensor]:
+        """Mean and deviation in units of 0..255."""
+        return 255 * self.mean, 255 * self.std
+
+    @cached_property
+    def spans(self) -> tuple[Tensor, Tensor]:
+        """The pixels of a row, and those of a mirrored one: int64 (side,)."""
+        span = torch.arange(self.side, device=self.labels.device)
+        return span, span.flip(0)
 
 
 @dataclass(frozen=True)
@@ -80,9 +95,9 @@ class SmallEpoch:
         """
         here = slice(start, stop)
         sample = self.order[here]
-        span = torch.arange(self.data.side, device=sample.device)
+        span, mirrored = self.data.spans
         rows = self.offsets[here, :1] + span
-        columns = self.offsets[here, 1:] + torch.where(self.flips[here, None], span.flip(0), span)
+        columns = self.offsets[here, 1:] + torch.where(self.flips[here, None], mirrored, span)
         pixels = self.data.images[sample[:, None, None], rows[:, :, None], columns[:, None, :]]
         return self.data.normalize(pixels), self.data.labels[sample]
 

@@ -62,6 +62,17 @@ def make_accelerator(args: Options) -> Accelerator:
     return accelerator
 
 
+def compile_model(model: nn.Module, device: torch.device, parts: int) -> None:
+    """Compile a model in place, anew for every size of a batch: an epoch has one, and its rest.
+
+    On a GPU its forward and its backward pass become one CUDA graph each, which the host starts in one call. A graph
+    writes its outputs, gradients among them, where it wrote them the time before: so not where the gradients of
+    several parts of a batch are summed.
+    """
+    graphs = device.type == "cuda" and parts == 1
+    model.compile(mode="reduce-overhead" if graphs else None, dynamic=False)
+
+
 def make_optimizer(args: Options, model: nn.Module, accelerator: Accelerator) -> torch.optim.SGD:
     # a fused step hides from Masking whether the gradient scaler of fp16 skipped it
     fused = accelerator.device.type == "cuda" and accelerator.mixed_precision != "fp16"

@@ -93,10 +93,8 @@ def _optimizer_step(run: Run, phase: Phase, parts: list[tuple[Tensor, Tensor]], 
     # dropout and its like become functions of the step too
     torch.manual_seed(seed_of(run.args.seed, run.step, run.accelerator.process_index))
     dropped = run.masking.dropped if run.masking else 0
-    sums = run.sums.clone()
     for _ in range(MAX_SKIPS):
-        run.sums.copy_(sums)
-        _backward(run, parts, batch_size)
+        counted = _backward(run, parts, batch_size)
         if run.args.clip_grad_norm is not None:
             _clip_gradients(run, run.args.clip_grad_norm)
         run.optimizer.step()
@@ -105,25 +103,32 @@ def _optimizer_step(run: Run, phase: Phase, parts: list[tuple[Tensor, Tensor]], 
             break
     else:
         raise run.diverged()
+    for part in counted:  # a kernel for each number, and no copy of any
+        for total, number in zip(run.sums, part, strict=True):
+            total += number
     run.step += 1
     run.costs.add_step()
     if run.masking is not None and run.masking.dropped != dropped:
         run.check_masks_agree()
 
 
-def _backward(run: Run, parts: list[tuple[Tensor, Tensor]], batch_size: int) -> None:
-    """The gradient of the mean loss of a whole batch, of which `parts` are the share of this process."""
+def _backward(run: Run, parts: list[tuple[Tensor, Tensor]], batch_size: int) -> list[tuple[Tensor, Tensor, int]]:
+    """The gradient of the mean loss of a whole batch, of which `parts` are the share of this process.
+
+    Returns what `sums` counts of each part, on the device: nothing in a step waits for it.
+    """
+    counted = []
     for i, (images, labels) in enumerate(parts, 1):
         with contextlib.nullcontext() if i == len(parts) else run.accelerator.no_sync(run.wrapped):
             logits = run.wrapped(images)
             loss = F.cross_entropy(logits.float(), labels, reduction="sum", label_smoothing=run.args.label_smoothing)
             lessons = [_soft_loss(run, teacher, images, logits) for teacher in run.teachers]
-            mean = sum(lessons, loss) / (1 + len(lessons))
+            mean = sum(lessons, loss) / (1 + len(lessons)) if lessons else loss
             # DDP averages over the processes what is to be summed
             run.accelerator.backward(mean * (run.accelerator.num_processes / batch_size))
-        with torch.no_grad():
-            correct = (logits.argmax(1) == labels).sum()
-            run.sums += torch.stack((loss, correct, torch.full_like(correct, len(labels))))
+        correct = (logits.detach().argmax(1) == labels).sum()
+        counted.append((loss.detach(), correct, len(labels)))
+    return counted
 
 
 def _soft_loss(run: Run, teacher: nn.Module, images: Tensor, logits: Tensor) -> Tensor:
@@ -146,7 +151,10 @@ def _finish_epoch(run: Run, phase: Phase, tracker: Tracker, totals: tuple[float,
     loss, correct, images = totals
     run.sums.zero_()
     masking, valid = run.masking, run.data.valid
-    held_out = evaluate(run.accelerator, run.model, valid) if valid else dict.fromkeys(METRICS)
+    held_out: Mapping[str, float | None] = dict.fromkeys(METRICS)
+    if valid:  # by the copy: the trained model may be compiled, for training
+        run.test_model.load_state_dict(run.model.state_dict())
+        held_out = evaluate(run.accelerator, run.test_model, valid)
     row = {
         "epoch": run.step // run.batches.steps,
         "step": run.step,
