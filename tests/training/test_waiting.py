@@ -7,7 +7,7 @@ import torch
 
 from models import build
 from tests.tiny import restored
-from utils.command_line.options import CIFAR
+from utils.command_line.options import CifarOptions
 from utils.command_line.parser import parse
 from utils.data.cifar import load_cifar
 from utils.training.build import make_accelerator
@@ -37,7 +37,7 @@ class Strict:
 @pytest.mark.parametrize("options", ["", "--mixed-precision bf16", "--compile", "--gradient-accumulation-steps 2"])
 def test_no_step_waits_for_the_device(options: str, tmp_path: Path) -> None:
     words = "--data digits --model resnet20 --epochs 1 --batch-size 30 --sparse --update-frequency 1000"
-    args = parse(CIFAR, "", [*words.split(), *options.split()])
+    args = parse(CifarOptions, "", [*words.split(), *options.split()])
     with restored():
         try:
             accelerator = make_accelerator(args)
