@@ -5,9 +5,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import torch
+import torchvision
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models import build
 from sparselearning import Masking
 
 NUM_WEIGHTS, NNZ = 648, 130  # maskable weights of `network`, and its connections at the density of 0.2
@@ -109,3 +111,9 @@ def random_layers(seed: int = 0) -> nn.ModuleList:
 def give_gradients(model: nn.Module, rng: torch.Generator, scales: tuple[float, ...] = (1, 1, 1, 1)) -> None:
     for weight, scale in zip(model.parameters(), scales, strict=True):
         weight.grad = scale * torch.randn(weight.shape, generator=rng)
+
+
+def on_meta(name: str, classes: int = 1000) -> nn.Module:
+    """Without data, for counting: of `models/`, or with 1,000 classes of torchvision."""
+    with torch.device("meta"):
+        return build(name, classes) if classes < 1000 else torchvision.models.get_model(name)

@@ -102,6 +102,9 @@ BUILT: dict[str, tuple[dict[str, Any], str]] = {
     },
     **{f"method={m!r}": ({"method": m}, "superpose") for m in ("CIA", "", None, 0.8, True, ["cia"])},
     **{f"beta={b!r}": ({"method": "cima", "beta": b}, "beta") for b in (-0.1, 1.0, nan, inf, "0.8", None, True)},
+    "method='CIA'": ({"method": "CIA"}, "superpose 'CIA' is unknown: choose one of cia, caa, cima"),
+    "beta=1.0": ({"method": "cima", "beta": 1.0}, r"cima_beta 1 is not in \[0, 1\)"),
+    "beta=-0.1": ({"method": "cima", "beta": -0.1}, r"cima_beta -0\.1 is not in"),
     "swapped": ({"names": NNZ, "count": list(NAMES)}, "names|count"),
 }  # fmt: skip
 

@@ -1,31 +1,17 @@
-"""Superposed tickets are the averages of the paper, pruned to the integer, and training never notices."""
+"""Superposed tickets are the averages of the paper, pruned to the integer."""
 
-import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from sparselearning import Masking, Superposition, UsageError, take_ticket
+from sparselearning import Superposition, take_ticket
 from sparselearning.averages import AVERAGES
-
-every_method = pytest.mark.parametrize("method", AVERAGES)
-
-
-def ticket(weights: list[float], bias: float, counter: int) -> dict[str, Tensor]:
-    return {"w": torch.tensor(weights).float(), "b": torch.tensor([bias]).float(), "n": torch.tensor(counter)}
-
-
-def bits(tensors: Mapping[str, Tensor]) -> dict[str, bytes]:
-    return {name: tensor.detach().contiguous().numpy().tobytes() for name, tensor in tensors.items()}
-
-
-# connection 0 is in all three tickets, the others in one each
-TICKETS = [ticket([3, 2, 0, 0], 1, 10), ticket([3, 0, -9, 0], 4, 20), ticket([6, 0, 0, 5], 10, 30)]
+from tests.exact import bits
+from tests.tickets import TICKETS, every_method
 
 
 @pytest.mark.parametrize(
@@ -74,16 +60,27 @@ def test_a_larger_beta_favours_early_tickets(beta: float, weights: list[float]) 
     assert superposition.ticket()["w"].tolist() == pytest.approx(weights)
 
 
-@every_method
-@pytest.mark.parametrize("written", ["ticket taken", "ticket superposed"])
-def test_writing_into_a_ticket_changes_no_superposition(method: str, written: str) -> None:
-    superposition = Superposition(["w"], 2, method)
-    taken = take_ticket(TICKETS[0], {})
-    superposition.add(taken)
-    before = bits(superposition.ticket())
-    for tensor in (taken if written == "ticket taken" else superposition.ticket()).values():
-        tensor.fill_(7)
-    assert bits(superposition.ticket()) == before
+def norm(mean: float, deviation: float) -> dict[str, Tensor]:
+    """The state of a batch norm that has seen values of this mean and standard deviation."""
+    module = nn.BatchNorm1d(1)
+    with torch.no_grad():
+        module.running_mean.fill_(mean)
+        module.running_var.fill_(deviation**2)
+    return dict(module.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("method", "mean", "variance"),
+    [("cia", 3.0, 14.0), ("caa", 3.0, 14.0), ("cima", 2.16, 8.68)],  # 0.64·(1, 1), 0.16·(2, 4) and 0.2·(6, 37)
+)
+def test_the_variance_is_averaged_and_not_the_standard_deviation(method: str, mean: float, variance: float) -> None:
+    """Standard deviations 1, 2 and √37 have a mean of 3.03, whose square is 9.2."""
+    superposition = Superposition([], 0, method)
+    for one, deviation in ((1.0, 1.0), (2.0, 2.0), (6.0, 37**0.5)):
+        superposition.add(norm(one, deviation))
+    ticket = superposition.ticket()
+    assert ticket["running_mean"].item() == pytest.approx(mean)
+    assert ticket["running_var"].item() == pytest.approx(variance)
 
 
 @settings(max_examples=150, deadline=None)
@@ -137,127 +134,6 @@ def test_weights_that_cancel_leave_the_count_exact() -> None:
     assert superposition.ticket()["w"].count_nonzero() == 2
 
 
-# ---- with a network --------------------------------------------------------------------------------------------------
-
-
-def network() -> nn.Sequential:
-    torch.manual_seed(0)
-    return nn.Sequential(
-        nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 10)
-    )  # 216 + 80 maskable weights
-
-
-def sparse_training(method: str = "rigl") -> tuple[nn.Module, torch.optim.Optimizer, Masking]:
-    model = network()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-    return model, optimizer, Masking(model, optimizer, method, 0.2)
-
-
-def train(model: nn.Module, optimizer: torch.optim.Optimizer, steps: range) -> None:
-    for step in steps:
-        rng = torch.Generator().manual_seed(step)
-        x, y = torch.randn(8, 3, 6, 6, generator=rng), torch.randint(10, (8,), generator=rng)
-        F.cross_entropy(model(x), y).backward()
-        optimizer.step()
-        optimizer.zero_grad()
-
-
-@every_method
-def test_superposing_one_ticket_is_the_identity(method: str) -> None:
-    model, optimizer, masking = sparse_training()
-    train(model, optimizer, range(3))
-    superposition = Superposition(masking.masks, masking.target_nnz, method)
-    superposition.add(take_ticket(model.state_dict(), masking.masks))
-    assert bits(superposition.ticket()) == bits(model.state_dict())
-
-
-@every_method
-def test_training_goes_on_as_if_no_ticket_had_been_taken(method: str) -> None:
-    ends = []
-    for with_tickets in (False, True):
-        model, optimizer, masking = sparse_training()
-        superposition = Superposition(masking.masks, masking.target_nnz, method)
-        for cycle in range(3):
-            masking.explore(0.5)
-            train(model, optimizer, range(4 * cycle, 4 * cycle + 4))
-            if with_tickets:
-                before = bits(model.state_dict())
-                taken = take_ticket(model.state_dict(), masking.masks)
-                superposition.add(taken)
-                superposed = superposition.ticket()
-                for tensor in (*taken.values(), *superposed.values()):
-                    tensor.fill_(7)  # copies, all of them
-                assert bits(model.state_dict()) == before
-        momentum = {str(i): optimizer.state[w]["momentum_buffer"] for i, w in enumerate(model.parameters())}
-        ends.append((bits(model.state_dict()), bits(masking.masks), bits(momentum)))
-    assert ends[0] == ends[1]
-
-
-def test_a_ticket_of_three_cycles_has_its_batch_norm_averaged_and_counted() -> None:
-    model, optimizer, masking = sparse_training()
-    superposition = Superposition(masking.masks, masking.target_nnz, "cia")
-    means = []
-    for cycle in range(3):
-        train(model, optimizer, range(4 * cycle, 4 * cycle + 4))
-        superposition.add(take_ticket(model.state_dict(), masking.masks))
-        means.append(model[1].running_mean.clone())
-    superposed = superposition.ticket()
-    torch.testing.assert_close(superposed["1.running_mean"], sum(means) / 3)
-    assert (superposed["1.num_batches_tracked"].dtype, superposed["1.num_batches_tracked"].item()) == (torch.int64, 12)
-    fresh = network()
-    fresh.load_state_dict(superposed)
-    assert sum(int(fresh.get_parameter(name).count_nonzero()) for name in masking.masks) == round(0.2 * 296)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)
-@every_method
-def test_connections_that_are_zero_stay_connections(method: str, dtype: torch.dtype) -> None:
-    """Grown, never reached by a gradient: the ticket keeps them, too small to matter."""
-    state = {"w": torch.tensor([0.0, 5.0, 0.0, 0.0, -1.0], dtype=dtype)}
-    masks = {"w": torch.tensor([False, True, False, True, True])}
-    before = bits({"w": state["w"].double()})
-    taken = take_ticket(state, masks)
-    assert bits({"w": state["w"].double()}) == before
-    assert (taken["w"] != 0).tolist() == masks["w"].tolist()
-    assert 0 < taken["w"][3] < 1e-29
-    superposition = Superposition(["w"], 3, method)
-    superposition.add(taken)
-    assert torch.equal(superposition.ticket()["w"], taken["w"])
-
-
-def test_connection_aware_averaging_counts_connections_that_are_zero() -> None:
-    superposition = Superposition(["w"], 1, "caa")
-    for weight, active in ((0.0, True), (6.0, True), (0.0, False)):
-        superposition.add(take_ticket({"w": torch.tensor([weight, 0.0])}, {"w": torch.tensor([active, False])}))
-    assert superposition.ticket()["w"].tolist() == pytest.approx([3.0, 0.0])  # active twice
-
-
-@every_method
-@pytest.mark.parametrize("prune", ["every", "last"])
-def test_tied_weights_stay_tied_in_tickets_and_their_superposition(method: str, prune: str) -> None:
-    class Tied(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.first, self.second = nn.Linear(6, 6), nn.Linear(6, 6)
-            self.second.weight = self.first.weight
-
-    model = Tied()
-    masking = Masking(model, torch.optim.SGD(model.parameters(), lr=0.1), "set", 0.5)
-    superposition = Superposition(masking.masks, masking.target_nnz, method, prune=prune)
-    for _ in range(3):
-        masking.update_topology(0.5, "random")
-        model.first.weight.data = torch.randn(6, 6) * masking.masks["first.weight"]
-        model.second.weight = model.first.weight
-        ticket = take_ticket(model.state_dict(), masking.masks)
-        assert ticket["first.weight"] is ticket["second.weight"]
-        superposition.add(ticket)
-    superposed = superposition.ticket()
-    assert superposed["first.weight"] is superposed["second.weight"]
-    assert int(superposed["second.weight"].count_nonzero()) == masking.target_nnz == 18
-    model.load_state_dict(superposed)
-    assert model.second.weight.tolist() == superposed["first.weight"].tolist()
-
-
 @every_method
 def test_a_dense_model_is_averaged_without_pruning(method: str) -> None:
     superposition = Superposition((), 0, method, beta=0.5)
@@ -277,63 +153,3 @@ def test_memory_format_of_the_model_does_not_matter(method: str) -> None:
         return superposition.ticket()
 
     assert bits(superpose(lambda w: w)) == bits(superpose(lambda w: w.to(memory_format=torch.channels_last)))
-
-
-# ---- state and mistakes ----------------------------------------------------------------------------------------------
-
-
-@every_method
-@pytest.mark.parametrize("taken", [0, 1, 2])
-def test_a_saved_superposition_goes_on_as_the_same(method: str, taken: int) -> None:
-    whole = Superposition(["w"], 2, method)
-    for new in TICKETS[:taken]:
-        whole.add(new)
-    file = io.BytesIO()
-    torch.save(whole.state_dict(), file)
-    file.seek(0)
-    resumed = Superposition(["w"], 2, method)
-    resumed.load_state_dict(torch.load(file, weights_only=True), TICKETS[0])
-    for new in TICKETS[taken:]:
-        whole.add(new)
-        resumed.add(new)
-    assert resumed.tickets == 3
-    assert bits(resumed.ticket()) == bits(whole.ticket())
-
-
-@pytest.mark.parametrize(
-    "like",
-    [
-        {"w": torch.zeros(5), "b": torch.zeros(1), "n": torch.tensor(0)},
-        {"w": torch.zeros(4), "b": torch.zeros(1)},
-        {"w": torch.zeros(4), "b": torch.zeros(1), "n": torch.tensor(0), "more": torch.zeros(1)},
-    ],
-    ids=["shape", "superfluous", "missing"],
-)
-def test_a_superposition_of_another_model_is_refused(like: dict[str, Tensor]) -> None:
-    saved = Superposition(["w"], 2)
-    saved.add(TICKETS[0])
-    superposition = Superposition(["w"], 2)
-    with pytest.raises(UsageError, match="the saved average is"):
-        superposition.load_state_dict(saved.state_dict(), like)
-    assert superposition.tickets == 0
-
-
-def test_a_superposition_by_another_average_is_refused() -> None:
-    saved = Superposition(["w"], 2, "cia")
-    for new in TICKETS[:2]:
-        saved.add(new)
-    with pytest.raises(UsageError):
-        Superposition(["w"], 2, "caa").load_state_dict(saved.state_dict(), TICKETS[0])
-
-
-@pytest.mark.parametrize(
-    ("method", "beta", "message"),
-    [
-        ("CIA", 0.8, "'CIA' is unknown: choose one of cia, caa, cima"),
-        ("cima", 1.0, r"cima_beta 1 is not in \[0, 1\)"),
-        ("cima", -0.1, r"cima_beta -0\.1 is not in"),
-    ],
-)
-def test_mistakes_are_refused(method: str, beta: float, message: str) -> None:
-    with pytest.raises(UsageError, match=message):
-        Superposition(["w"], 1, method, beta=beta)

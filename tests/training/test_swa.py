@@ -1,4 +1,4 @@
-"""Averages of weights against torch's SWA; batch norm's mean and variance averaged, or recomputed as SWA does."""
+"""Averages of weights against torch's SWA (Izmailov et al. 2018), with batch norm recomputed."""
 
 import json
 from pathlib import Path
@@ -6,41 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from sparselearning import Superposition
-from tests.test_launch import commands, trained
+from tests.launches import commands, trained
 from tests.tiny import SPARSE, SUP_TICKETS, Tiny, load_images, main
 
 EPOCHS, BATCH = 8, 16
 SWA = (*SPARSE, *SUP_TICKETS, "--model", "tiny", "--cycle-lr", "swa", "--growth", "none", "--save-tickets")
-
-
-def norm(mean: float, deviation: float) -> dict[str, Tensor]:
-    """The state of a batch norm that has seen values of this mean and standard deviation."""
-    module = nn.BatchNorm1d(1)
-    with torch.no_grad():
-        module.running_mean.fill_(mean)
-        module.running_var.fill_(deviation**2)
-    return dict(module.state_dict())
-
-
-@pytest.mark.parametrize(
-    ("method", "mean", "variance"),
-    [("cia", 3.0, 14.0), ("caa", 3.0, 14.0), ("cima", 2.16, 8.68)],  # 0.64·(1, 1), 0.16·(2, 4) and 0.2·(6, 37)
-)
-def test_the_variance_is_averaged_and_not_the_standard_deviation(method: str, mean: float, variance: float) -> None:
-    """Standard deviations 1, 2 and √37 have a mean of 3.03, whose square is 9.2."""
-    superposition = Superposition([], 0, method)
-    for one, deviation in ((1.0, 1.0), (2.0, 2.0), (6.0, 37**0.5)):
-        superposition.add(norm(one, deviation))
-    ticket = superposition.ticket()
-    assert ticket["running_mean"].item() == pytest.approx(mean)
-    assert ticket["running_var"].item() == pytest.approx(variance)
-
-
-# ---- SWA (Izmailov et al. 2018) --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("method", ["static", "pf"])
