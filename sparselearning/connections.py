@@ -1,4 +1,4 @@
-"""The connections of a model: masks, and what lies under them in weights, gradients and optimizer."""
+"""The connections of a model: masks, and the weights, gradients and optimizer state that follow them."""
 
 import warnings
 from collections.abc import Iterable, Mapping
@@ -48,7 +48,7 @@ class Connections:
         self._gradients: dict[str, Tensor] = {}  # dense, of a step that moves connections
         self._watch = Watch(weights)
         self._state_is_clear = False
-        self._told_of: set[str] = set()
+        self._warned_of: set[str] = set()
         self.clear_weights()
 
     @property
@@ -79,7 +79,7 @@ class Connections:
         """A sentence that says which share of the parameters is masked, and names the larger ones that are not."""
         return coverage(self.model, self.weights, self.nnz)
 
-    # ---- under the masks -------------------------------------------------------------------------------------------
+    # ---- outside the masks -----------------------------------------------------------------------------------------
 
     @torch.no_grad()
     def clear_weights(self) -> None:
@@ -184,9 +184,9 @@ class Connections:
         gradients = self._gradients or present
         no_gradients = all(p.grad is None for group in self.optimizer.param_groups for p in group["params"])
         names = [n for n, weight in self.weights.items() if weight.requires_grad and (no_gradients or n in gradients)]
-        if idle := {*self.weights} - {*names} - self._told_of:
+        if idle := {*self.weights} - {*names} - self._warned_of:
             warnings.warn(f"layers without a gradient exchange no connections: {', '.join(sorted(idle))}", stacklevel=2)
-            self._told_of |= idle
+            self._warned_of |= idle
         return {
             name: Layer(
                 name, self.weights[name], topology.masks[name], topology.active[name], gradients.get(name),
@@ -195,7 +195,7 @@ class Connections:
             for name in names
         }  # fmt: skip
 
-    def become(self, topology: Topology) -> None:
+    def set_topology(self, topology: Topology) -> None:
         """Make the topology that of the network, in place.
 
         A weight that was active before and after keeps its value and its optimizer state, also when it was dropped

@@ -1,4 +1,4 @@
-"""Which weights of a model are masked, and who holds them."""
+"""Which weights of a model are masked, and which optimizer holds them; tensors cleared outside of masks."""
 
 import fnmatch
 from collections.abc import Iterable, Mapping, Sequence

@@ -125,7 +125,7 @@ class Masking(Movement, Connections):
             raise UsageError("a fused optimizer hides which steps a gradient scaler skips: build it with fused=False")
         closure = args[1] if len(args) > 1 else kwargs.get("closure")
         if closure is None:
-            return self._meet_gradients()
+            return self._prepare_gradients()
         evaluated = False
 
         def masked() -> Any:
@@ -137,13 +137,13 @@ class Masking(Movement, Connections):
                 )
             evaluated = True
             loss = closure()
-            self._meet_gradients()
+            self._prepare_gradients()
             return loss
 
         return (optimizer, masked), {}
 
-    def _meet_gradients(self) -> None:
-        """The gradients of a step that will happen are there, whole and unscaled, and not yet used."""
+    def _prepare_gradients(self) -> None:
+        """Called in a step that is not skipped, once its gradients are complete and before the optimizer reads them."""
         due = self.update_due(self.step + 1)
         self.check_unchanged(moving=due or self._exploration is not None)
         self.track_momentum()
@@ -212,7 +212,7 @@ class Masking(Movement, Connections):
         if growth is not None:
             topology = self._explored(topology, rate, growth, drop)
         self.updates += 1
-        self.become(topology)
+        self.set_topology(topology)
 
     def _explored(self, topology: Topology, rate: float, growth: str, drop: str | None) -> Topology:
         self.check_exploration(rate, growth, "smallest" if drop is None else drop)

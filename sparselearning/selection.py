@@ -77,12 +77,12 @@ def _by_counting(keys: Tensor, k: int) -> Tensor:
 
 
 def _by_topk(keys: Tensor, k: int) -> Tensor:
-    """Nothing here depends on what the host knows of the keys."""
+    """The k-th largest stays on the device, with all that follows from it."""
     top = _in_memory(keys).topk(k, sorted=False).values
     kth = top.amin()
     ties = (keys == kth).flatten()
     early = ties.cumsum(0, dtype=torch.int32) <= (top == kth).sum()
-    return keys > torch.add(kth, early.view(keys.shape), alpha=-1)  # kth itself is enough where it is early
+    return keys > torch.add(kth, early.view(keys.shape), alpha=-1)  # at least kth where a tie comes early
 
 
 def k_largest(scores: Tensor, k: int, barred: Tensor | None = None) -> Tensor:

@@ -49,7 +49,7 @@ class Watch:
 
     @torch.no_grad()
     def start(self) -> None:
-        """Before a step: what was cleared is let go. Raises UsageError where a loaded network has lost weights."""
+        """Before a step: forget what was cleared. Raises UsageError where a loaded network has lost weights."""
         self._originals = {}
         names = list(self._expected)
         if not names:

@@ -1,6 +1,6 @@
-"""What a piece of work asks of a device: how many operators, and how often the host waits for their results.
+"""How many operators a piece of work needs, and how often the host would wait for a GPU in it.
 
-It is seen without a GPU: operators and the reads of tensors are the same on every device.
+No GPU is needed to see that: operators and reads of tensors are the same on every device.
 """
 
 from collections import Counter
@@ -24,11 +24,11 @@ _READING = {Tensor.tolist, Tensor.numpy, Tensor.cpu}  # to the host
 _COPYING = {torch.tensor, torch.as_tensor, torch.from_numpy}  # of what Python holds, to a device
 
 
-class Asked(TorchDispatchMode):
+class Count(TorchDispatchMode):
     """Counts while it is entered.
 
     Attributes:
-        operators: {name: times}, without views and allocations, which ask nothing of a device.
+        operators: {name: times}, without views and allocations, which start nothing on a device.
         waits: {name: times} of all that makes the host wait for a GPU.
     """
 
@@ -38,7 +38,7 @@ class Asked(TorchDispatchMode):
         self.waits: Counter[str] = Counter()
         self._reads = _Reads(self.waits)
 
-    def __enter__(self) -> "Asked":
+    def __enter__(self) -> "Count":
         self._reads.__enter__()
         super().__enter__()
         return self
@@ -72,7 +72,7 @@ class _Reads(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-def asked(work: Callable[[], object]) -> Asked:
-    with Asked() as counted:
+def count(work: Callable[[], object]) -> Count:
+    with Count() as counted:
         work()
     return counted

@@ -1,4 +1,4 @@
-"""Masking in anybody's loop: as its docstring says, in any memory format, with a model that is copied and saved."""
+"""Masking in any training loop: as its docstring says, in any memory format, with a model that is copied and saved."""
 
 import copy
 import re

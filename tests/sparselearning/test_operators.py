@@ -1,4 +1,4 @@
-"""What sparse training asks of a GPU beside dense training, counted without one."""
+"""The operators of sparse training beside those of dense training, and its waits for a GPU, counted without one."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,17 +8,17 @@ import torch
 
 from models import build
 from sparselearning import Masking, selection
-from tests.operators import Asked, asked
+from tests.operators import Count, count
 
 METHODS = "rigl", "set", "granet", "snfs", "dsr"
 FORMATS = torch.contiguous_format, torch.channels_last
 EVERY = 3
 
 
-def asked_by_steps(
+def operators_of_steps(
     model: str, method: str | None, memory_format: torch.memory_format, steps: int
-) -> tuple[list[Asked], int]:
-    """What each optimizer step asked for, with a topology update in every third, and the number of masked layers."""
+) -> tuple[list[Count], int]:
+    """The count of each optimizer step, with a topology update in every third, and the number of masked layers."""
     torch.manual_seed(0)
     network = build(model, 10, 0.25).to(memory_format=memory_format)  # as many layers as the whole one
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4, foreach=True)
@@ -32,7 +32,7 @@ def asked_by_steps(
     for _ in range(steps):
         for parameter in network.parameters():
             parameter.grad = torch.randn_like(parameter)
-        counts.append(asked(optimizer.step))
+        counts.append(count(optimizer.step))
     if method is not None:
         assert masking.updates == steps // EVERY and (masking.grown > 0) == (steps >= EVERY)
     return counts, layers
@@ -46,8 +46,8 @@ def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("model", ["vgg16", "resnet50"])
 @pytest.mark.parametrize("method", METHODS)
 def test_a_masked_step_adds_at_most_four_operators_and_no_wait(method: str, model: str) -> None:
-    (_, dense), _ = asked_by_steps(model, None, torch.channels_last, 2)
-    (_, masked), layers = asked_by_steps(model, method, torch.channels_last, 2)
+    (_, dense), _ = operators_of_steps(model, None, torch.channels_last, 2)
+    (_, masked), layers = operators_of_steps(model, method, torch.channels_last, 2)
     assert layers == {"vgg16": 15, "resnet50": 54}[model]
     assert masked.operators.total() <= dense.operators.total() + 4
     assert not masked.waits
@@ -57,10 +57,10 @@ def test_a_masked_step_adds_at_most_four_operators_and_no_wait(method: str, mode
 @pytest.mark.parametrize("memory_format", FORMATS, ids=str)
 @pytest.mark.parametrize("model", ["vgg16", "resnet50"])
 @pytest.mark.parametrize("method", METHODS)
-def test_an_update_waits_at_most_three_times_and_asks_at_most_forty_operators_a_layer(
+def test_an_update_waits_at_most_three_times_and_has_at_most_forty_operators_a_layer(
     method: str, model: str, memory_format: torch.memory_format
 ) -> None:
-    counts, layers = asked_by_steps(model, method, memory_format, 2 * EVERY)
+    counts, layers = operators_of_steps(model, method, memory_format, 2 * EVERY)
     ordinary, update = counts[-2:]
     assert update.waits.total() <= 3
     assert 10 * layers < update.operators.total() - ordinary.operators.total() <= 40 * layers
@@ -92,7 +92,7 @@ NUMBERS, SOME = torch.tensor([3, 0, 2, 0]), torch.tensor([True, False, True, Fal
     ],
 )
 def test_whatever_makes_the_host_wait_is_counted(wait: Callable[[], object]) -> None:
-    assert asked(wait).waits.total() >= 1
+    assert count(wait).waits.total() >= 1
 
 
 def test_what_stays_on_the_device_is_no_wait_and_a_foreach_is_one_operator() -> None:
@@ -102,7 +102,7 @@ def test_what_stays_on_the_device_is_no_wait_and_a_foreach_is_one_operator() -> 
         weights[0].view(2, 2).add_(1)
         weights[1].index_fill_(0, NUMBERS.argmax(), 1).to(torch.device("cpu"), non_blocking=True)
 
-    counted = asked(work)
+    counted = count(work)
     assert not counted.waits
     names = {"aten._foreach_zero_": 1, "aten.add_": 1, "aten.argmax": 1, "aten.index_fill_": 1}
     assert counted.operators == names
