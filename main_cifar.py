@@ -8,10 +8,13 @@ python main_cifar.py --data digits --model resnet20 --epochs 20                a
 accelerate launch main_cifar.py ...                                            on several GPUs
 """
 
-if __name__ == "__main__":  # before the imports below, which take seconds
-    from utils.command_line.program import start
+from utils.command_line.options import CifarOptions, Options
+from utils.command_line.parser import parse
+from utils.command_line.program import start
 
+if __name__ == "__main__":  # a mistake is answered before the imports below, which take seconds
     start()
+    OPTIONS = parse(CifarOptions, __doc__)
 
 import copy
 from contextlib import closing
@@ -22,8 +25,6 @@ from accelerate import Accelerator
 from models import build
 from sparselearning import Masking, Superposition, take_ticket
 from utils.command_line.errors import one_line_errors
-from utils.command_line.options import CifarOptions, Options
-from utils.command_line.parser import parse
 from utils.data.cifar import load_cifar
 from utils.data.protocol import Splits
 from utils.reporting.begin import begin
@@ -49,8 +50,7 @@ from utils.training.results import complete, measure, measure_ensemble
 from utils.training.run import Run
 
 
-def main() -> None:
-    options = parse(CifarOptions, __doc__)
+def main(options: CifarOptions) -> None:
     accelerator = make_accelerator(options)
     folder = open_folder(options, accelerator)
     data = load_cifar(
@@ -67,7 +67,7 @@ def main() -> None:
         label_column=options.label_column,
     )
     for one in folder.unfinished():  # the run; with --ensemble each of the runs of Algorithm 2 of FreeTickets
-        sup_tickets(one.args, accelerator, data, one)
+        sup_tickets(one.options, accelerator, data, one)
     if options.ensemble:
         model = build(options.model, data.num_classes, options.width, data.train.side)
         accelerator.print(finish_ensemble(folder, accelerator, model, data.test))
@@ -79,7 +79,8 @@ def sup_tickets(options: Options, accelerator: Accelerator, data: Splits, folder
     model = build(options.model, data.num_classes, options.width, data.train.side)
     model = model.to(accelerator.device).to(memory_format=torch.channels_last)
     test_model, teachers = copy.deepcopy(model), make_teachers(options.distill, model)
-    batches = make_batches(options, len(data.train), accelerator.num_processes, model)
+    sizes = options.batch_size, options.gradient_accumulation_steps, accelerator.num_processes
+    batches = make_batches(model, len(data.train), *sizes)
     phases = make_plan(options, batches.steps, batches.size)
     optimizer = make_optimizer(options, model, accelerator)
 
@@ -89,7 +90,7 @@ def sup_tickets(options: Options, accelerator: Accelerator, data: Splits, folder
         masking = Masking(model, optimizer, **arguments, snip_batches=snip_batches(data.train))  # line 1
         if options.sup_tickets:
             superposition = Superposition(masking.masks, masking.target_nnz, **averaging(options))
-    costs = Costs(model, masking, (3, data.train.side, data.train.side), teachers, rewound_epochs(options))
+    costs = Costs(model, masking, (3, data.train.side, data.train.side), teachers, rewound_epochs(options.rewind))
 
     if options.compile:
         compile_model(model, accelerator.device, batches.parts)
@@ -114,4 +115,4 @@ def sup_tickets(options: Options, accelerator: Accelerator, data: Splits, folder
 
 if __name__ == "__main__":
     with one_line_errors():
-        main()
+        main(OPTIONS)

@@ -7,7 +7,7 @@ from functools import partial
 from itertools import pairwise
 
 from sparselearning.errors import UsageError, choose
-from sparselearning.schedules import cosine, cyclic, falling, step_decay, valley
+from sparselearning.schedules import cosine, fge, step_decay, swa, triangle
 
 
 @dataclass(frozen=True)
@@ -45,21 +45,21 @@ def normal_phase(
     epochs: int,
     steps_per_epoch: int,
     lr: float,
-    drops: Sequence[float],
+    milestones: Sequence[float],
     warmup: float = 0.0,
     parts_of: int | None = None,
 ) -> Phase:
     """Ordinary sparse training.
 
     Args:
-        drops: where the learning rate falls by ×0.1, as fractions of the phase; to whole epochs, as in the paper.
+        milestones: where the learning rate falls by ×0.1, as fractions of the phase; to whole epochs, as in the paper.
         warmup: length of the linear warm-up, as a fraction of the phase; to whole steps, so that a short run has one.
         parts_of: the number of epochs that these are fractions of, where it is not that of the phase.
     """
     whole = parts_of or epochs
-    milestones = [int(drop * whole + 1e-9) * steps_per_epoch for drop in drops]  # 0.29·100 must be 29
+    falls = [int(milestone * whole + 1e-9) * steps_per_epoch for milestone in milestones]  # 0.29·100 must be 29
     warmup_steps = round(warmup * whole * steps_per_epoch)
-    return Phase("normal", 0, epochs * steps_per_epoch, lambda step: step_decay(step, lr, milestones, warmup_steps))
+    return Phase("normal", 0, epochs * steps_per_epoch, lambda step: step_decay(step, lr, falls, warmup_steps))
 
 
 def cyclic_epochs(epochs: int, cycle_epochs: int, num_tickets: int | None, fraction: float | None) -> int:
@@ -93,7 +93,20 @@ def cyclic_epochs(epochs: int, cycle_epochs: int, num_tickets: int | None, fract
     return num_tickets * cycle_epochs
 
 
-CYCLES = {"triangle": cyclic, "fge": valley, "swa": falling}  # how the learning rate goes through a cycle
+@dataclass(frozen=True)
+class Cycle:
+    """A row of CYCLES.
+
+    Attributes:
+        rate: the learning rate at a step of the cycle, from its length and the rates between which it goes.
+        ticket_at: the part of the cycle after which the learning rate is lowest, and a ticket is taken.
+    """
+
+    rate: Callable[[int, int, float, float], float]
+    ticket_at: float = 1.0
+
+
+CYCLES = {"triangle": Cycle(triangle), "fge": Cycle(fge, ticket_at=0.5), "swa": Cycle(swa)}
 
 
 def sup_tickets(
@@ -110,14 +123,14 @@ def sup_tickets(
     Args:
         low, high: α₁ and α₂, the learning rates between which a cycle goes.
         explorations: with what the cycles begin; they take turns.
-        shape: a row of CYCLES. With `fge` the learning rate is lowest in the middle of a cycle: there the ticket is
-            taken, and the rise after it is a phase of its own.
+        shape: a row of CYCLES. Where the ticket is taken before the end of a cycle, the rise after it is a phase of
+            its own.
     """
-    rate: Callable[[int, int, float, float], float] = choose("cycle_lr", shape, CYCLES)
-    to_ticket = max(cycle_steps // 2, 1) if shape == "fge" else cycle_steps
+    cycle: Cycle = choose("cycle_lr", shape, CYCLES)
+    to_ticket = max(int(cycle.ticket_at * cycle_steps), 1)
 
     def course(step: int) -> float:
-        return rate(step, cycle_steps, low, high)
+        return cycle.rate(step, cycle_steps, low, high)
 
     plan = [normal]
     for j in range(tickets):

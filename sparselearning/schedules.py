@@ -28,8 +28,8 @@ def step_decay(step: int, base: float, milestones: Sequence[int], warmup: int = 
     return base * 0.1 ** sum(step >= milestone for milestone in milestones)
 
 
-def cyclic(step: int, cycle_steps: int, low: float, high: float) -> float:
-    """The triangle of Sup-tickets, Eq. 3: low → high → low in one cycle, reaching `low` at the cycle's last step.
+def triangle(step: int, cycle_steps: int, low: float, high: float) -> float:
+    """The cycle of Sup-tickets, Eq. 3: low → high → low in one cycle, reaching `low` at the cycle's last step.
 
     Args:
         step: the optimizer step within the cycle, from 0; i − 1 mod C in the paper's count.
@@ -43,12 +43,12 @@ def cyclic(step: int, cycle_steps: int, low: float, high: float) -> float:
     return (2 - 2 * t) * high + (2 * t - 1) * low
 
 
-def valley(step: int, cycle_steps: int, low: float, high: float) -> float:
+def fge(step: int, cycle_steps: int, low: float, high: float) -> float:
     """FGE's cycle (Garipov et al. 2018): high → low → high, reaching `low` in the middle."""
-    return cyclic(step, cycle_steps, high, low)
+    return triangle(step, cycle_steps, high, low)
 
 
-def falling(step: int, cycle_steps: int, low: float, high: float) -> float:
+def swa(step: int, cycle_steps: int, low: float, high: float) -> float:
     """SWA's cycle (Izmailov et al. 2018): at once up to `high`, then down to `low` at the cycle's last step."""
     t = (step % cycle_steps + 1) / cycle_steps
     return (1 - t) * high + t * low

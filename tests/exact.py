@@ -16,7 +16,7 @@ from tests.networks import NNZ
 STEPS, EVERY, UPDATES = 50, 15, 3  # connections move at steps 15, 30 and 45 of 50
 DENSITY = 0.2
 # 20 steps as ever and three cycles of 10, each with a ticket
-PLAN = sup_tickets(normal_phase(2, 10, 0.01, drops=(0.5,)), 3, 10, 0.001, 0.005, [Exploration(0.5)])
+PLAN = sup_tickets(normal_phase(2, 10, 0.01, milestones=(0.5,)), 3, 10, 0.001, 0.005, [Exploration(0.5)])
 RIGL = {"method": "rigl", "density": DENSITY, "update_frequency": EVERY, "total_steps": STEPS}
 
 

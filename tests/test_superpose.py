@@ -21,6 +21,7 @@ from models import MODELS
 from sparselearning import Superposition
 from sparselearning.averages import AVERAGES
 from sparselearning.layers import maskable_weights
+from tests.scripts import run_script
 from tests.tiny import tiny_world
 from utils.data.cifar import load_cifar
 from utils.evaluate import predict
@@ -78,11 +79,11 @@ def finished(tmp_path_factory):
             done[name] = Finished(tmp_path_factory.mktemp("runs") / name)
             words = f"--data digits --model small {RUNS[name]} --output-dir {done[name].folder}"
             with (
-                tiny_world(*words.split()),
+                tiny_world(),
                 mock.patch.object(main_cifar, "load_cifar", load_cifar),
                 contextlib.redirect_stdout(io.StringIO()),
             ):
-                main_cifar.main()
+                run_script(main_cifar, *words.split())
         return done[name]
 
     return run

@@ -1,20 +1,12 @@
-"""main_cifar.py on a network and images so small that a run takes a fraction of a second, cut wherever a test wants.
-
-Processes come from a fork server that has imported everything, so that a new one costs milliseconds.
-"""
+"""main_cifar.py on a network and images so small that a run takes a fraction of a second, cut wherever a test wants."""
 
 import contextlib
-import csv
 import functools
-import io
-import json
-import multiprocessing
 import os
 import signal
-import socket
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +15,6 @@ from unittest import mock
 import torch
 import torch.nn.functional as F
 from accelerate.state import AcceleratorState, GradientState
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import main_cifar
@@ -31,6 +22,7 @@ import utils.reporting.summary
 import utils.training.evaluation
 import utils.training.interruption
 from models import MODELS
+from tests.scripts import end_of, run_script
 from utils.command_line.program import SIGNALS
 from utils.data.protocol import Splits
 from utils.data.recipes import PAD
@@ -39,7 +31,6 @@ from utils.reporting.tracking import Tracker
 from utils.training.run import Run
 
 CLASSES, TRAIN, TEST = 10, 44, 37
-TIMES = ("images_per_second", "train_seconds", "seconds")  # all that may differ between two runs of the same options
 # 4 ordinary epochs and 2 cycles of 2 epochs, of 3 steps each; the last batch of an epoch has 12 images
 SUP_TICKETS = ("--epochs", "8", "--sup-tickets", "--cycle-epochs", "2", "--num-tickets", "2")
 SPARSE = ("--data", "tiny", "--batch-size", "16", "--lr", "0.2", "--sparse", "--density", "0.2",
@@ -112,8 +103,8 @@ def restored() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def tiny_world(*options: str) -> Iterator[None]:
-    """A command line, the networks and images above, small intervals, no pictures; leaves everything as it was."""
+def tiny_world() -> Iterator[None]:
+    """The networks and images above, small intervals, no pictures; leaves everything as it was."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -127,7 +118,6 @@ def tiny_world(*options: str) -> Iterator[None]:
             mock.patch.object(utils.training.evaluation, "BATCH", 8),  # so that every process has some to evaluate
             mock.patch.object(os, "fsync"),  # slow, and for power cuts only
             mock.patch.dict(os.environ, ACCELERATE_USE_CPU="true"),
-            mock.patch.object(sys, "argv", ["main_cifar.py", *options]),
         ):
             yield
     finally:
@@ -149,19 +139,7 @@ def signal_at(step: int | None, number: int = signal.SIGTERM) -> Iterator[None]:
         yield
 
 
-def end_of_main() -> tuple[int, str, str]:
-    """Of main_cifar.py in this process: its exit status and what it wrote on stdout and stderr."""
-    out, err, status = io.StringIO(), io.StringIO(), 0
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try:
-            with main_cifar.one_line_errors():
-                main_cifar.main()
-        except SystemExit as end:
-            status = int(end.code or 0)
-    return status, out.getvalue(), err.getvalue()
-
-
-def built() -> Run:
+def built(*options: str) -> Run:
     """The run of the command line, before its first step."""
     runs: list[Run] = []
 
@@ -170,101 +148,12 @@ def built() -> Run:
         sys.exit()
 
     with mock.patch.object(main_cifar, "begin", keep), contextlib.suppress(SystemExit):
-        main_cifar.main()
+        run_script(main_cifar, *options)
     return runs[0]
 
 
 def main(folder: Path, *options: str, stop: int | None = None, number: int = signal.SIGTERM) -> tuple[int, str, str]:
     """Run main_cifar.py in this process; returns its exit status and what it wrote on stdout and stderr."""
     torch.manual_seed(time.time_ns() % 2**32)  # a run must not depend on what was drawn before it
-    with (
-        tiny_world("--output-dir", str(folder), *options),
-        signal_at(stop, number),
-    ):
-        return end_of_main()
-
-
-def outcome(folder: Path) -> dict[str, Any]:
-    """All that a finished run leaves behind, except its times."""
-    state = last_state(folder)
-    with open(folder / "metrics.csv") as file:
-        rows = list(csv.DictReader(file))
-    summary = json.loads((folder / "summary.json").read_text())
-    tickets = {p.name: load_file(p) for p in [folder / "ticket.safetensors", *sorted((folder / "tickets").glob("*"))]}
-    return _timeless({"state": state, "metrics.csv": rows, "summary.json": summary, "tickets": tickets})
-
-
-def last_state(folder: Path) -> dict[str, Any]:
-    return torch.load(max((folder / "checkpoints").glob("step-????????")) / "state.pt", weights_only=True)
-
-
-def _timeless(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _timeless(item) for key, item in value.items() if key not in TIMES}
-    return [_timeless(item) for item in value] if isinstance(value, list) else value
-
-
-def differences(a: Any, b: Any, where: str = "") -> list[str]:
-    """Where two nested structures differ, in any bit."""
-    if isinstance(a, Mapping) and isinstance(b, Mapping) and a.keys() == b.keys():
-        return [line for key in a for line in differences(a[key], b[key], f"{where}/{key}")]
-    if isinstance(a, Sequence) and isinstance(b, Sequence) and not isinstance(a, str) and len(a) == len(b):
-        return [line for i in range(len(a)) for line in differences(a[i], b[i], f"{where}/{i}")]
-    if isinstance(a, Tensor) and isinstance(b, Tensor):
-        same = a.dtype == b.dtype and a.shape == b.shape and torch.equal(a, b)
-        return [] if same else [f"{where}: {a.dtype} {tuple(a.shape)}, {b.dtype} {tuple(b.shape)}"]
-    return [] if a == b else [f"{where}: {a!r}, {b!r}"[:300]]
-
-
-# ---- processes -----------------------------------------------------------------------------------------------------
-
-_SERVER = multiprocessing.get_context("forkserver")
-_SERVER.set_forkserver_preload(["tests.tiny"])
-
-
-def start(task: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """A new process that does `task`; the exit status of the run it returns becomes its own."""
-    process = _SERVER.Process(target=_child, args=(task, args, kwargs))
-    process.start()
-    return process
-
-
-def _child(task: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-    torch.set_num_threads(1)
-    result = task(*args, **kwargs)
-    if isinstance(result, tuple):
-        print(*result[1:], flush=True)
-        sys.exit(result[0])
-
-
-def launch(world: int, task: Callable[..., Any], *args: Any, timeout: float = 120, **kwargs: Any) -> list[int]:
-    """Do `task` in `world` processes of one gloo group, as torchrun would start them; returns their exit statuses."""
-    port = free_port()
-    group = [start(_ranked, rank, world, port, task, args, kwargs) for rank in range(world)]
-    return finish(group, timeout)
-
-
-def finish(processes: Sequence[Any], timeout: float = 120) -> list[int]:
-    deadline = time.monotonic() + timeout
-    for process in processes:
-        process.join(max(deadline - time.monotonic(), 0.1))
-    statuses = [process.exitcode for process in processes]
-    for process in processes:
-        if process.is_alive():
-            process.kill()
-            process.join()
-    return statuses
-
-
-def _ranked(rank: int, world: int, port: int, task: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-    os.environ |= {
-        "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world), "LOCAL_WORLD_SIZE": str(world),
-        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "ACCELERATE_USE_CPU": "true",
-    }  # fmt: skip
-    return task(*args, **kwargs)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    with tiny_world(), signal_at(stop, number):
+        return end_of(main_cifar, "--output-dir", str(folder), *options)

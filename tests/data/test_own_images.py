@@ -17,8 +17,9 @@ import utils.evaluate
 import utils.superpose
 from models import MODELS, build
 from sparselearning.errors import UsageError
+from tests.scripts import end_of
 from tests.test_superpose import Small
-from tests.tiny import end_of_main, tiny_world
+from tests.tiny import tiny_world
 from utils.data.cifar import load_cifar
 
 TRAIN, TEST, CLASSES = 48, 30, ("bag", "coat", "shoe")
@@ -133,11 +134,11 @@ def test_vgg_averages_what_is_left_of_large_images_and_refuses_small_ones():
 
 def main(folder: Path, *options: str) -> tuple[int, str, str]:
     with (
-        tiny_world("--output-dir", str(folder), *options),
+        tiny_world(),
         mock.patch.object(main_cifar, "load_cifar", load_cifar),
         mock.patch.dict(MODELS, small=Small),
     ):
-        return end_of_main()
+        return end_of(main_cifar, "--output-dir", str(folder), *options)
 
 
 @pytest.fixture(scope="module")

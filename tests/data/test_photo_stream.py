@@ -25,8 +25,9 @@ import utils.data.stream as photo_stream
 import utils.training.interruption
 from sparselearning.errors import UsageError
 from tests.data.test_photos import CLASSES, CPU, encoded, equal, load, whole
-from tests.test_main_imagenet import SUP, main
-from tests.tiny import differences, launch, outcome
+from tests.outcomes import differences, outcome
+from tests.processes import launch
+from tests.tiny_imagenet import SUP, main
 from utils.data.formats.row_groups import RowGroups
 from utils.data.imagenet import load_imagenet
 from utils.data.large_images import MEAN, STD

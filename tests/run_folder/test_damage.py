@@ -74,8 +74,8 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def run(folder: Path, elsewhere: Path) -> Iterator[Run]:
-    with tiny_world("--output-dir", str(folder), *OPTIONS, "--resume", "auto"):
-        yield built()
+    with tiny_world():
+        yield built("--output-dir", str(folder), *OPTIONS, "--resume", "auto")
 
 
 @pytest.fixture

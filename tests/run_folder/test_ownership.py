@@ -10,8 +10,10 @@ from unittest import mock
 import pytest
 
 from sparselearning.errors import UsageError
+from tests.outcomes import last_state
+from tests.processes import start
 from tests.run_folder.test_output import OWN, contents, fill, options
-from tests.tiny import SPARSE, SUP_TICKETS, last_state, main, start
+from tests.tiny import SPARSE, SUP_TICKETS, main
 from utils import evaluate, report, superpose
 from utils.command_line.paths import FILES
 from utils.files.locks import release

@@ -17,7 +17,9 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from sparselearning.errors import UsageError
-from tests.tiny import SPARSE, SUP_TICKETS, differences, finish, last_state, main, outcome, start
+from tests.outcomes import differences, last_state, outcome
+from tests.processes import finish, start
+from tests.tiny import SPARSE, SUP_TICKETS, main
 from utils.run_folder.checkpoints import KEEP, find_checkpoints, load_checkpoint, save_checkpoint
 
 STEPS = 24

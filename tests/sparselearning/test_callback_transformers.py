@@ -11,7 +11,7 @@ from torch import nn
 
 from sparselearning import UsageError, take_ticket
 from tests.exact import DENSITY, PLAN, RIGL, STEPS, UPDATES, Exact, bits, superposed
-from tests.tiny import launch
+from tests.processes import launch
 
 pytest.importorskip("transformers")
 from transformers import TrainerCallback

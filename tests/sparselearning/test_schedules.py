@@ -5,7 +5,7 @@ from fractions import Fraction
 
 import pytest
 
-from sparselearning.schedules import cyclic, gradual_density, prune_rate, step_decay
+from sparselearning.schedules import gradual_density, prune_rate, step_decay, triangle
 
 # ---- Eq. 3 -----------------------------------------------------------------------------------------------------------
 
@@ -23,14 +23,14 @@ def eq3(i: int, cycle: int, a1: Fraction, a2: Fraction) -> Fraction:
 def test_the_triangle_is_equation_3_at_every_step(cycle: int, low: str, high: str) -> None:
     a1, a2 = Fraction(low), Fraction(high)
     for step in range(2 * cycle):
-        assert cyclic(step, cycle, float(low), float(high)) == pytest.approx(
+        assert triangle(step, cycle, float(low), float(high)) == pytest.approx(
             float(eq3(step + 1, cycle, a1, a2)), rel=1e-12
         )
 
 
 @pytest.mark.parametrize("cycle", [2, 3, 7, 10, 3128])
 def test_a_cycle_ends_at_its_lowest_rate_where_the_ticket_is_taken(cycle: int) -> None:
-    rates = [cyclic(step, cycle, 0.001, 0.005) for step in range(cycle)]
+    rates = [triangle(step, cycle, 0.001, 0.005) for step in range(cycle)]
     assert rates[-1] == 0.001 == min(rates)
     assert rates.count(0.001) == 1  # the first step is above it: t > 0
     assert max(rates) <= 0.005
@@ -39,7 +39,7 @@ def test_a_cycle_ends_at_its_lowest_rate_where_the_ticket_is_taken(cycle: int) -
 
 
 def test_four_steps_by_hand() -> None:
-    assert [cyclic(step, 4, 1.0, 5.0) for step in range(9)] == [3.0, 5.0, 3.0, 1.0, 3.0, 5.0, 3.0, 1.0, 3.0]
+    assert [triangle(step, 4, 1.0, 5.0) for step in range(9)] == [3.0, 5.0, 3.0, 1.0, 3.0, 5.0, 3.0, 1.0, 3.0]
 
 
 # ---- the learning rate of the normal phase ---------------------------------------------------------------------------

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from sparselearning import Masking, UsageError
-from tests.tiny import NETWORKS, launch
+from tests.processes import launch
+from tests.tiny import NETWORKS
 
 
 def process() -> int:

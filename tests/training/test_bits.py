@@ -15,7 +15,9 @@ from accelerate.utils import DistributedType
 
 import main_cifar
 from sparselearning.errors import UsageError
-from tests.tiny import SPARSE, SUP_TICKETS, differences, last_state, launch, main, outcome
+from tests.outcomes import differences, last_state, outcome
+from tests.processes import launch
+from tests.tiny import SPARSE, SUP_TICKETS, main
 from utils.command_line.errors import one_line_errors
 from utils.command_line.options import CifarOptions
 from utils.command_line.parser import parse

@@ -28,21 +28,10 @@ from torch.nn.parallel import DistributedDataParallel
 
 import main_cifar
 from sparselearning import Masking, UsageError
+from tests.outcomes import differences, last_state, outcome
+from tests.processes import free_port, launch
 from tests.run_folder.test_resume import METHODS
-from tests.tiny import (
-    NETWORKS,
-    SPARSE,
-    SUP_TICKETS,
-    Exact,
-    Tiny,
-    differences,
-    free_port,
-    last_state,
-    launch,
-    load_images,
-    main,
-    outcome,
-)
+from tests.tiny import NETWORKS, SPARSE, SUP_TICKETS, Exact, Tiny, load_images, main
 from utils.run_folder.checkpoints import load_checkpoint
 from utils.training.evaluation import evaluate
 from utils.training.run import Run

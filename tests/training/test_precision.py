@@ -15,7 +15,8 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 import utils.training.loop
 from sparselearning import Masking, UsageError
-from tests.tiny import NETWORKS, SPARSE, SUP_TICKETS, Tiny, differences, last_state, main, outcome
+from tests.outcomes import differences, last_state, outcome
+from tests.tiny import NETWORKS, SPARSE, SUP_TICKETS, Tiny, main
 from utils.command_line.options import Options
 from utils.training.build import make_accelerator
 from utils.training.run import Run

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import yaml
 
-from tests.tiny import launch, main
+from tests.processes import launch
+from tests.tiny import main
 from utils.command_line.options import CifarOptions, ImageNetOptions
 from utils.command_line.parser import parse
 from utils.training.plan import lr_warning, make_plan

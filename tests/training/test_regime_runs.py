@@ -12,10 +12,12 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+import main_cifar
 from models import build
 from sparselearning.layers import maskable_weights
-from tests.test_main_cifar import main as run_main
-from tests.tiny import NETWORKS, SPARSE, differences, load_images, main, outcome, restored
+from tests.outcomes import differences, outcome
+from tests.scripts import end_of
+from tests.tiny import NETWORKS, SPARSE, load_images, main, restored
 from utils.data.cifar import load_cifar
 from utils.evaluate import predict
 from utils.training.metrics import METRICS, per_sample, summarize
@@ -363,7 +365,7 @@ def test_connections_of_another_density_are_no_start(finished: World, tmp_path: 
 def test_an_ensemble_of_resnets_on_digits(words: str, tickets: int, tmp_path: Path) -> None:
     folder, images = tmp_path / "run", "--data digits --model resnet20 --limit-train 16 --limit-test 20 --batch-size 8"
     with restored():
-        assert run_main(*images.split(), *words.split(), "--output-dir", str(folder)) == 0
+        assert end_of(main_cifar, *images.split(), *words.split(), "--output-dir", str(folder))[0] == 0
     said, test = summary(folder), load_cifar("digits", None, "cpu", limit_test=20).test
     model = build("resnet20", 10, 0.5 if "--width" in words else 1.0)
     names = list(maskable_weights(model))

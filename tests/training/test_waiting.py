@@ -1,13 +1,14 @@
 """On a GPU the host prepares steps ahead: within an epoch nothing of a step asks the device for a number."""
 
-import sys
 from pathlib import Path
 from unittest import mock
 
 import pytest
 import torch
 
-from tests.tiny import end_of_main, restored
+import main_cifar
+from tests.scripts import end_of
+from tests.tiny import restored
 from utils.reporting.tracking import Tracker
 
 STRICT = range(6, 18)  # steps of 20 or more; before them kernels are chosen and graphs recorded
@@ -26,13 +27,9 @@ def test_no_step_waits_for_the_device(options: str, tmp_path: Path) -> None:
         done += 1
         torch.cuda.set_sync_debug_mode("error" if done in STRICT else "default")
 
-    with (
-        restored(),
-        mock.patch.object(Tracker, "step", step),
-        mock.patch.object(sys, "argv", ["main_cifar.py", *words]),
-    ):
+    with restored(), mock.patch.object(Tracker, "step", step):
         try:
-            status, _, err = end_of_main()
+            status, _, err = end_of(main_cifar, *words)
         finally:
             torch.cuda.set_sync_debug_mode("default")
     assert (status, err) == (0, "")

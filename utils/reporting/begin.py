@@ -11,15 +11,15 @@ from utils.training.run import Run
 
 def begin(run: Run, folder: RunFolder) -> Tracker:
     """Show the plan, with --dry-run only that; go on from a checkpoint if asked to; make the folder this run's own."""
-    args, main = run.args, run.accelerator.is_main_process
+    options, main = run.options, run.accelerator.is_main_process
     plan = describe(run)
-    if args.dry_run:
+    if options.dry_run:
         run.accelerator.print(plan, layer_table(run), sep="\n")
         sys.exit(0)
-    if args.resume:
-        plan += "\n" + resume(run, args.resume)
+    if options.resume:
+        plan += "\n" + resume(run, options.resume)
     if main:
         folder.claim()
-    tracker = Tracker(folder.path, args.epochs, run.phases[-1].end, run.step, main)
+    tracker = Tracker(folder.path, options.epochs, run.phases[-1].end, run.step, main)
     tracker.say(plan)
     return tracker

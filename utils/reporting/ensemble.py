@@ -29,7 +29,7 @@ def finish_ensemble(folder: RunFolder, accelerator: Accelerator, model: nn.Modul
     members = [summary["test"].get("superposed", summary["test"]["final"]) for summary in summaries]
     summary: dict[str, Any] = {
         **summaries[0],
-        "seed": folder.args.seed,
+        "seed": folder.options.seed,
         "ensemble": len(paths),
         "test": {"tickets": members, "final": members[-1], "ensemble": ensemble},
         "flops": together([summary["flops"] for summary in summaries]),

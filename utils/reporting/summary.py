@@ -18,15 +18,15 @@ from utils.training.run import Run
 
 def describe(run: Run) -> str:
     """The plan of a run before it starts: model, connections, cost and phases."""
-    args, masking = run.args, run.masking
+    options, masking = run.options, run.masking
     dense, ratio = run.costs.dense(), run.costs.test_ratio()
     parameters = sum(p.numel() for p in run.model.parameters())
     lines = [
-        f"{args.data}: {len(run.data.train):,} training and {len(run.data.test):,} test images, {_epoch(run)}",
-        f"{args.model}: {parameters:,} parameters, {dense / 1e9:.3f} GFLOPs per image when dense",
-        f"optimizer step: {_step(run)}, learning rate {lr_scale(args, run.batches.size) * args.lr:g}",
+        f"{options.data}: {len(run.data.train):,} training and {len(run.data.test):,} test images, {_epoch(run)}",
+        f"{options.model}: {parameters:,} parameters, {dense / 1e9:.3f} GFLOPs per image when dense",
+        f"optimizer step: {_step(run)}, learning rate {lr_scale(options, run.batches.size) * options.lr:g}",
     ]
-    if warning := lr_warning(args, run.batches.size, run.batches.parts):
+    if warning := lr_warning(options, run.batches.size, run.batches.parts):
         lines.append(warning)
     if masking is not None:
         every = f", connections move every {masking.update_frequency} steps" if masking.moves else ""
@@ -49,10 +49,10 @@ def _epoch(run: Run) -> str:
 
 def _step(run: Run) -> str:
     """How many images, and how they come together."""
-    args = run.args
-    factors = [(run.accelerator.num_processes, "processes"), (args.gradient_accumulation_steps, "backward passes")]
+    options = run.options
+    factors = [(run.accelerator.num_processes, "processes"), (options.gradient_accumulation_steps, "backward passes")]
     product = "".join(f"{count} {what} × " for count, what in factors if count > 1)
-    return f"{product}{args.batch_size} images" + (f" = {run.batches.size:,} images" if product else "")
+    return f"{product}{options.batch_size} images" + (f" = {run.batches.size:,} images" if product else "")
 
 
 def layer_table(run: Run) -> str:
@@ -82,7 +82,7 @@ def summarize_run(run: Run, ticket: Ticket) -> dict[str, Any]:
         "weights_per_layer": {name: ticket[name].numel() for name in names},
         "flops_per_layer": {name: run.costs.layers[name].flops() for name in names if name in run.costs.layers},
         "test": run.results,
-        "flops": run.costs.summary(run.args.epochs, run.batches.steps, images, densities, passes),
+        "flops": run.costs.summary(run.options.epochs, run.batches.steps, images, densities, passes),
         "images_per_second": run.step / run.batches.steps * images / run.seconds,
         "train_seconds": run.seconds,
     }

@@ -25,28 +25,28 @@ from utils.files.whole import read_json, write_whole
 PACKAGES = ("torch", "torchvision", "accelerate", "datasets", "safetensors", "numpy")
 
 
-def default_name(args: Options) -> str:
+def default_name(options: Options) -> str:
     """What `ls runs` shows, e.g. cifar10-vgg16-granet-d0.05-sup-seed0."""
-    parts = [args.data.replace("/", "-"), args.model]
-    parts += [args.method, f"d{args.density:g}"] if args.sparse else ["dense"]
-    parts += [name for switch, name in (("rewind", "ltr"), ("distill", "distilled")) if getattr(args, switch)]
-    parts += [switch.removesuffix("_tickets") for switch in REGIMES if getattr(args, switch)]
-    parts += [f"ensemble{args.ensemble}"] if args.ensemble else []
-    return "-".join([*parts, f"seed{args.seed}"])
+    parts = [options.data.replace("/", "-"), options.model]
+    parts += [options.method, f"d{options.density:g}"] if options.sparse else ["dense"]
+    parts += [name for switch, name in (("rewind", "ltr"), ("distill", "distilled")) if getattr(options, switch)]
+    parts += [switch.removesuffix("_tickets") for switch in REGIMES if getattr(options, switch)]
+    parts += [f"ensemble{options.ensemble}"] if options.ensemble else []
+    return "-".join([*parts, f"seed{options.seed}"])
 
 
 class RunFolder:
     """The folder of one run, or of the runs of an ensemble.
 
     Attributes:
-        args: the options of the run.
+        options: of the run.
         path: `--output-dir`, or runs/ and a name that says what is run.
         whole: the folder of the ensemble that the run is one of.
     """
 
-    def __init__(self, args: Options, whole: "RunFolder | None" = None) -> None:
-        self.args, self.whole = args, whole
-        self.path = Path(args.output_dir or Path("runs") / default_name(args))
+    def __init__(self, options: Options, whole: "RunFolder | None" = None) -> None:
+        self.options, self.whole = options, whole
+        self.path = Path(options.output_dir or Path("runs") / default_name(options))
 
     @property
     def finished(self) -> bool:
@@ -55,16 +55,16 @@ class RunFolder:
 
     def members(self) -> list["RunFolder"]:
         """The folder itself, or with --ensemble those of its runs; ensembles of two seeds share no seed of a run."""
-        count = self.args.ensemble
+        count = self.options.ensemble
         if not count:
             return [self]
-        places = [(count * self.args.seed + j, str(self.path / f"member-{j + 1}")) for j in range(count)]
-        options = [replace(self.args, seed=seed, output_dir=place, ensemble=None) for seed, place in places]
-        return [RunFolder(own, whole=self) for own in options]
+        places = [(count * self.options.seed + j, str(self.path / f"member-{j + 1}")) for j in range(count)]
+        own = [replace(self.options, seed=seed, output_dir=place, ensemble=None) for seed, place in places]
+        return [RunFolder(options, whole=self) for options in own]
 
     def unfinished(self) -> Iterator["RunFolder"]:
         """Those of `members` that are still to be trained: with --resume not what is finished already."""
-        return (member for member in self.members() if not (member.finished and member.args.resume))
+        return (member for member in self.members() if not (member.finished and member.options.resume))
 
     def check(self) -> None:
         """Raises UsageError where the folder holds another run, or anything else, that the options do not replace.
@@ -78,9 +78,9 @@ class RunFolder:
         saved = self._saved()
         if not self.finished:
             hold(self.path)
-        if self.args.resume:
+        if self.options.resume:
             self._check_same(saved)
-        elif not self.args.overwrite:
+        elif not self.options.overwrite:
             kind = "a finished run: " if self.finished else "an unfinished run: --resume auto goes on with it, or "
             raise UsageError(f"{self.path} holds {kind}give another --output-dir, or --overwrite it")
 
@@ -103,7 +103,7 @@ class RunFolder:
 
     def _check_same(self, saved: dict[str, Any]) -> None:
         """Raises UsageError where the run with these options is not the one that is asked for."""
-        asked = effective(self.args)
+        asked = effective(self.options)
         for name in (name for name in sorted({*asked, *saved}) if changes_results(name, parts=False)):
             if asked.get(name, False) != saved.get(name, False):  # a switch that was not there yet was off
                 raise UsageError(
@@ -116,14 +116,14 @@ class RunFolder:
 
         That of an ensemble too: it is none that is finished, from here on.
         """
-        args = self.args
+        options = self.options
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             if hold(self.path):
                 self.check()  # nobody else was faster
-            if args.overwrite and not args.resume:
+            if options.overwrite and not options.resume:
                 self._clear()
-            write_whole(self.path / "args.yaml", yaml.safe_dump(effective(args)))
+            write_whole(self.path / "args.yaml", yaml.safe_dump(effective(options)))
             write_whole(self.path / "env.json", json.dumps(environment(), indent=2) + "\n")
         except OSError as error:
             reason = error.strerror or error
@@ -142,17 +142,17 @@ class RunFolder:
                 place.unlink(missing_ok=True)
 
 
-def open_folder(args: Options, accelerator: Accelerator) -> RunFolder:
+def open_folder(options: Options, accelerator: Accelerator) -> RunFolder:
     """The run folder; ends the program where --resume finds that nothing is left to do.
 
     Raises:
         UsageError: it holds another run.
     """
-    folder = RunFolder(args)
-    if accelerator.is_main_process and not args.dry_run:
+    folder = RunFolder(options)
+    if accelerator.is_main_process and not options.dry_run:
         for run in (folder, *folder.members()):
             run.check()
-    if args.resume and folder.finished:
+    if options.resume and folder.finished:
         accelerator.print(f"{folder.path} holds this run, finished: nothing to resume")
         sys.exit(0)
     return folder

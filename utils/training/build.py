@@ -19,7 +19,7 @@ from sparselearning.layers import maskable_weights
 from sparselearning.masking import Masking
 from sparselearning.methods import METHODS
 from sparselearning.phases import Phase
-from utils.command_line.options import Options
+from utils.command_line.options import ModelOptions, Options, RunOptions
 from utils.data.protocol import Batch, Images
 from utils.files.errors import explained
 from utils.run_folder.folder import BROKEN, broken, read_run
@@ -33,7 +33,7 @@ EARLY = "early.safetensors"  # the weights after --save-early of a run
 NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
 
-def make_accelerator(args: Options) -> Accelerator:
+def make_accelerator(options: RunOptions) -> Accelerator:
     """Processes, device and precision as launched; fast kernels where they change no result that matters.
 
     Raises:
@@ -41,7 +41,7 @@ def make_accelerator(args: Options) -> Accelerator:
     """
     with explained("cannot set up what the environment asks for", "unset what accelerate and torchrun would set"):
         # without `cpu`, processes launched on a machine without GPUs would not know of each other
-        accelerator = Accelerator(mixed_precision=args.mixed_precision, cpu=not torch.accelerator.is_available())
+        accelerator = Accelerator(mixed_precision=options.mixed_precision, cpu=not torch.accelerator.is_available())
     if accelerator.distributed_type not in (DistributedType.NO, DistributedType.MULTI_GPU, DistributedType.MULTI_CPU):
         raise UsageError(
             f"{accelerator.distributed_type.value} shards weights over processes, but masks need them whole: launch "
@@ -49,15 +49,15 @@ def make_accelerator(args: Options) -> Accelerator:
         )
     if accelerator.mixed_precision == "fp16" and accelerator.device.type == "cpu":
         raise UsageError("fp16 needs a GPU: use --mixed-precision bf16 or no")
-    if args.deterministic and accelerator.device.type == "cpu":
+    if options.deterministic and accelerator.device.type == "cpu":
         raise UsageError(
             "--deterministic does nothing on a CPU, where the same number of threads gives the same bits: leave it out"
         )
     torch.set_float32_matmul_precision("high")
-    torch.use_deterministic_algorithms(args.deterministic)
-    torch.backends.cudnn.deterministic = args.deterministic
-    torch.backends.cudnn.benchmark = not args.deterministic  # it may choose other kernels in every run
-    if args.deterministic:
+    torch.use_deterministic_algorithms(options.deterministic)
+    torch.backends.cudnn.deterministic = options.deterministic
+    torch.backends.cudnn.benchmark = not options.deterministic  # it may choose other kernels in every run
+    if options.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it before its first product
     return accelerator
 
@@ -73,20 +73,21 @@ def compile_model(model: nn.Module, device: torch.device, parts: int) -> None:
     model.compile(mode="reduce-overhead" if graphs else None, dynamic=False)
 
 
-def make_optimizer(args: Options, model: nn.Module, accelerator: Accelerator) -> torch.optim.SGD:
+def make_optimizer(options: ModelOptions, model: nn.Module, accelerator: Accelerator) -> torch.optim.SGD:
     # a fused step hides from Masking whether the gradient scaler of fp16 skipped it
     fused = accelerator.device.type == "cuda" and accelerator.mixed_precision != "fp16"
     groups: list[dict[str, Any]] = [{"params": list(model.parameters())}]
-    if args.norm_weight_decay is not None:
+    if options.norm_weight_decay is not None:
         norms = {id(p) for module in model.modules() if isinstance(module, NORMS) for p in module.parameters()}
         groups = [{"params": [p for p in model.parameters() if id(p) not in norms]}]
         groups.append({"params": [p for p in model.parameters() if id(p) in norms]})
-        groups[1]["weight_decay"] = args.norm_weight_decay
-    return torch.optim.SGD(groups, lr=args.lr, momentum=args.momentum, weight_decay=args.weight_decay, fused=fused)
+        groups[1]["weight_decay"] = options.norm_weight_decay
+    sgd = {"momentum": options.momentum, "weight_decay": options.weight_decay, "fused": fused}
+    return torch.optim.SGD(groups, options.lr, **sgd)
 
 
 def masking_arguments(
-    args: Options, model: nn.Module, phases: Sequence[Phase], steps_per_epoch: int
+    options: Options, model: nn.Module, phases: Sequence[Phase], steps_per_epoch: int
 ) -> dict[str, Any]:
     """The arguments of `Masking` in a run of these phases; what the options give in parts of it, in optimizer steps.
 
@@ -95,24 +96,24 @@ def masking_arguments(
     first_end = phases[0].end
     prune_ends: dict[str | None, int] = {
         "one-shot": first_end,
-        "gradual": round(args.prune_end * one_training(args) * steps_per_epoch),
+        "gradual": round(options.prune_end * one_training(options) * steps_per_epoch),
     }
     # rounded up: UPDATES at most, the last of them less than ΔT before the end where ΔT does not divide the phase
-    frequency = min(args.update_limit, math.ceil(first_end / UPDATES))
+    frequency = min(options.update_limit, math.ceil(first_end / UPDATES))
     return {
-        "method": args.method,
-        "density": args.density,
-        "init_density": args.init_density,
-        "sparse_init": rewind(Path(args.rewind), model, args.exempt) if args.rewind else args.sparse_init,
-        "update_frequency": frequency if args.update_frequency is None else args.update_frequency,
-        "prune_rate": args.prune_rate,
-        "prune_rate_decay": args.prune_rate_decay,
-        "growth": args.growth,
-        "prune_end": prune_ends.get(METHODS[args.method].pruning),
+        "method": options.method,
+        "density": options.density,
+        "init_density": options.init_density,
+        "sparse_init": rewind(Path(options.rewind), model, options.exempt) if options.rewind else options.sparse_init,
+        "update_frequency": frequency if options.update_frequency is None else options.update_frequency,
+        "prune_rate": options.prune_rate,
+        "prune_rate_decay": options.prune_rate_decay,
+        "growth": options.growth,
+        "prune_end": prune_ends.get(METHODS[options.method].pruning),
         # connections move in the phases up to the first ticket, in which gradual pruning must come to its end
         "total_steps": next((phase.end for phase in phases if phase.ticket and phase.updates), first_end),
-        "exempt": args.exempt,
-        "seed": args.seed,
+        "exempt": options.exempt,
+        "seed": options.seed,
     }
 
 
@@ -153,19 +154,19 @@ def rewind(folder: Path, model: nn.Module, exempt: Sequence[str]) -> dict[str, T
     return {name: ticket[name] != 0 for name in maskable_weights(model, exempt)}
 
 
-def rewound_epochs(args: Options) -> dict[Counting, float]:
-    """What the training of the run `--rewind` cost, in epochs of dense training.
+def rewound_epochs(folder: str | None) -> dict[Counting, float]:
+    """What the training of the run that is rewound cost, in epochs of dense training; nothing where none is.
 
     Raises:
         UsageError: that is not the folder of a finished run.
     """
-    if not args.rewind:
+    if folder is None:
         return {}
     try:
-        run = read_run(Path(args.rewind) / "summary.json")
+        run = read_run(Path(folder) / "summary.json")
         return {counting: trained_epochs(*run, counting) for counting in COUNTINGS}
     except BROKEN as error:
-        raise UsageError(f"{args.rewind} is not the folder of a finished run: {broken(error)}") from error
+        raise UsageError(f"{folder} is not the folder of a finished run: {broken(error)}") from error
 
 
 def make_teachers(paths: Sequence[str], model: nn.Module) -> list[nn.Module]:

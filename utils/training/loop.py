@@ -59,14 +59,14 @@ def _train_epoch(
 ) -> tuple[tuple[float, float, float], bool, int]:
     """Train to the end of the epoch or phase, or to an interruption; returns what `sums` is, and what poll said."""
     epoch, first = divmod(run.step, run.batches.steps)
-    order = run.data.train.epoch(run.args.seed, epoch)
+    order = run.data.train.epoch(run.options.seed, epoch)
     positions = range(first, min(run.batches.steps, first + phase.end - run.step))
     rank, processes = run.accelerator.process_index, run.accelerator.num_processes
     batches = order.batches(part for position in positions for part in run.batches.parts_of(position, rank, processes))
     save, stop, waited, started = False, 0, 0.0, time.perf_counter()
     for position in positions:
         asked = time.perf_counter()
-        parts = list(itertools.islice(batches, run.args.gradient_accumulation_steps))
+        parts = list(itertools.islice(batches, run.options.gradient_accumulation_steps))
         waited += time.perf_counter() - asked
         _optimizer_step(run, phase, parts, run.batches.images_of(position))
         tracker.step()
@@ -91,12 +91,12 @@ def _optimizer_step(run: Run, phase: Phase, parts: list[tuple[Tensor, Tensor]], 
     for group in run.optimizer.param_groups:
         group["lr"] = phase.lr(run.step - phase.start)
     # dropout and its like become functions of the step too
-    torch.manual_seed(seed_of(run.args.seed, run.step, run.accelerator.process_index))
+    torch.manual_seed(seed_of(run.options.seed, run.step, run.accelerator.process_index))
     dropped = run.masking.dropped if run.masking else 0
     for _ in range(MAX_SKIPS):
         counted = _backward(run, parts, batch_size)
-        if run.args.clip_grad_norm is not None:
-            _clip_gradients(run, run.args.clip_grad_norm)
+        if run.options.clip_grad_norm is not None:
+            _clip_gradients(run, run.options.clip_grad_norm)
         run.optimizer.step()
         run.optimizer.zero_grad()
         if not run.optimizer.step_was_skipped:
@@ -121,7 +121,7 @@ def _backward(run: Run, parts: list[tuple[Tensor, Tensor]], batch_size: int) -> 
     for i, (images, labels) in enumerate(parts, 1):
         with contextlib.nullcontext() if i == len(parts) else run.accelerator.no_sync(run.wrapped):
             logits = run.wrapped(images)
-            loss = F.cross_entropy(logits.float(), labels, reduction="sum", label_smoothing=run.args.label_smoothing)
+            loss = F.cross_entropy(logits.float(), labels, reduction="sum", label_smoothing=run.options.label_smoothing)
             lessons = [_soft_loss(run, teacher, images, logits) for teacher in run.teachers]
             mean = sum(lessons, loss) / (1 + len(lessons)) if lessons else loss
             # DDP averages over the processes what is to be summed
@@ -135,7 +135,7 @@ def _soft_loss(run: Run, teacher: nn.Module, images: Tensor, logits: Tensor) -> 
     """T² · KL(teacher ‖ student) of the distributions at temperature T, summed over the batch (Hinton et al. 2015)."""
     with torch.no_grad(), run.accelerator.autocast():
         wisdom = teacher(images)
-    t = run.args.temperature
+    t = run.options.temperature
     soft, target = (F.log_softmax(x.float() / t, dim=1) for x in (logits, wisdom))
     return t**2 * F.kl_div(soft, target, reduction="sum", log_target=True)
 
@@ -170,7 +170,7 @@ def _finish_epoch(run: Run, phase: Phase, tracker: Tracker, totals: tuple[float,
         "images_per_second": run.images_per_second,
     }
     run.history.append(row)
-    if row["epoch"] == early_epochs(run.args):
+    if row["epoch"] == early_epochs(run.options):
         run.save_ticket(EARLY, run.model.state_dict(), step=run.step)
     tracker.epoch(run.history, {name: 1 - density for name, density in run.costs.densities().items()}, run.data_wait)
     if run.data_wait > SLOW:

@@ -33,9 +33,9 @@ def complete(run: Run, phase: Phase, ticket: Ticket, tracker: Tracker) -> None:
     if phase.ticket and run.superposition is not None:
         results["superposed"] = run.evaluate(run.superposed())
         tracker.model("superposed", run.step, results["superposed"])
-    if run.args.save_tickets and phase.ticket:
+    if run.options.save_tickets and phase.ticket:
         run.save_ticket(ticket_name(len(results["tickets"])), ticket, phase=phase.name)
-    elif run.args.save_tickets and run.averages(phase):  # with --include-normal, the model before the first ticket
+    elif run.options.save_tickets and run.averages(phase):  # with --include-normal, the model before the first ticket
         run.save_ticket(f"tickets/{phase.name}.safetensors", ticket, phase=phase.name)
     run.phases_done += 1
     run.save()
@@ -43,6 +43,6 @@ def complete(run: Run, phase: Phase, ticket: Ticket, tracker: Tracker) -> None:
 
 def measure_ensemble(run: Run, tracker: Tracker) -> None:
     """Evaluate the kept tickets all together, where there are several."""
-    if run.args.save_tickets and len(run.results["tickets"]) > 1:
+    if run.options.save_tickets and len(run.results["tickets"]) > 1:
         run.results["ensemble"] = run.evaluate_ensemble()
         tracker.model("ensemble", run.step, run.results["ensemble"])

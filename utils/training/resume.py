@@ -24,7 +24,7 @@ def resume(run: Run, which: str) -> str:
             state = load_checkpoint(path, run.identity())
             before = state.setdefault("circumstances", run.circumstances())  # older ones do not say
             restore(run, state)
-            check_kept(run.folder, len(run.results["tickets"]) if run.args.save_tickets else 0)
+            check_kept(run.folder, len(run.results["tickets"]) if run.options.save_tickets else 0)
         except UsageError as error:
             if which != "auto":
                 raise UsageError(f"{path}: {error}") from error
@@ -59,7 +59,7 @@ def _expected(run: Run, state: dict[str, Any]) -> dict[str, Any]:
         raise UsageError(f"step {step} is not in phase {phases_done + 1} of the run")
     own, optimizer = run.state_dict(), run.optimizer.state_dict()
     parameters = [p for group in run.optimizer.param_groups for p in group["params"]]
-    buffers = {i: {"momentum_buffer": p.data} for i, p in enumerate(parameters) if step and run.args.momentum}
+    buffers = {i: {"momentum_buffer": p.data} for i, p in enumerate(parameters) if step and run.options.momentum}
     own["optimizer"] = {**optimizer, "state": buffers}
     if run.superposition is not None:
         tickets = state["superposition"]["tickets"]

@@ -43,7 +43,7 @@ class Run:
         sums: Σ loss, Σ correct, images, of the epoch so far.
     """
 
-    args: Options
+    options: Options
     accelerator: Accelerator
     data: Splits
     folder: Path
@@ -102,7 +102,7 @@ class Run:
 
     def averages(self, phase: Phase) -> bool:
         """Is the model at its end averaged in: a ticket, or with --include-normal that of the first phase?"""
-        return phase.ticket or (self.args.include_normal and phase is self.phases[0])
+        return phase.ticket or (self.options.include_normal and phase is self.phases[0])
 
     def superposed(self) -> Ticket:
         """The superposed ticket of the tickets so far, its batch-norm statistics averaged or recomputed."""
@@ -113,10 +113,10 @@ class Run:
         return self._superposed[1]
 
     def _with_batch_norm(self, ticket: Ticket) -> Ticket:
-        if self.args.bn == "average":
+        if self.options.bn == "average":
             return ticket
         self.test_model.load_state_dict(ticket)
-        order = self.data.train.epoch(self.args.seed, self.args.epochs)  # the epoch that would come next
+        order = self.data.train.epoch(self.options.seed, self.options.epochs)  # the epoch that would come next
         recompute_batch_norm(self.accelerator, self.test_model, order, self.batches.size)
         return {name: tensor.clone() for name, tensor in self.test_model.state_dict().items()}
 
@@ -139,19 +139,19 @@ class Run:
 
     def about(self) -> dict[str, Any]:
         """What a ticket file says of itself."""
-        args = self.args
+        options = self.options
         return {
-            "data": args.data,
-            "model": args.model,
-            "width": args.width,
-            "method": args.method if args.sparse else "dense",
-            "sup_tickets": args.sup_tickets,
-            "seed": args.seed,
-            "epochs": args.epochs,
-            "density": args.density if args.sparse else 1.0,
-            "exempt": " ".join(args.exempt),
-            "limit_train": args.limit_train,
-            "valid_fraction": args.valid_fraction,
+            "data": options.data,
+            "model": options.model,
+            "width": options.width,
+            "method": options.method if options.sparse else "dense",
+            "sup_tickets": options.sup_tickets,
+            "seed": options.seed,
+            "epochs": options.epochs,
+            "density": options.density if options.sparse else 1.0,
+            "exempt": " ".join(options.exempt),
+            "limit_train": options.limit_train,
+            "valid_fraction": options.valid_fraction,
             **self.data.about,
         }
 
@@ -164,7 +164,7 @@ class Run:
 
     def identity(self) -> dict[str, Any]:
         """Equal for all parts of an interrupted run."""
-        own = identity(self.args, self.batches.size, self.batches.steps)
+        own = identity(self.options, self.batches.size, self.batches.steps)
         return own | {"fingerprint of the data": self.data.fingerprint}
 
     def circumstances(self) -> str:

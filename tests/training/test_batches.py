@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from sparselearning.errors import UsageError
 from tests.tiny import SPARSE, SUP_TICKETS, main
-from utils.training.batches import count_steps
+from utils.training.batches import Batches, count_steps
 
 
 @pytest.mark.parametrize(
@@ -43,6 +43,23 @@ def test_a_part_of_a_rest_has_the_two_images_that_batch_norm_needs() -> None:
     assert [count_steps(images, 16, 8) for images in (24, 31, 32)] == [1, 1, 2]
     with pytest.raises(UsageError, match="15 training images do not fill a batch in 8 parts"):
         count_steps(15, 16, 8)
+
+
+@pytest.mark.parametrize("images", [1_281_167, 9_469, 333, 257, 258])
+@pytest.mark.parametrize("world", [1, 2, 3, 4, 8])
+def test_every_process_takes_its_parts_of_the_same_batches(images: int, world: int) -> None:
+    batch, accumulation = 16, 2
+    whole, parts = batch * world * accumulation, world * accumulation
+    steps = count_steps(images, whole, parts)
+    for position in {0, steps // 2, steps - 1}:
+        taken: list[tuple[int, int]] = []
+        for rank in range(world):
+            own = Batches(images, whole, parts, steps).parts_of(position, rank, world)
+            assert len(own) == accumulation and all(stop - start >= 2 for start, stop in own)
+            taken += own
+        edges = [edge for part in sorted(taken) for edge in part]
+        assert edges[1:-1:2] == edges[2::2]  # without gap or overlap
+        assert (edges[0], edges[-1]) == (position * whole, min((position + 1) * whole, images))
 
 
 @pytest.mark.parametrize(
