@@ -22,6 +22,7 @@ from sparselearning.distributions import DISTRIBUTIONS
 from sparselearning.flops import Counting
 from sparselearning.layers import maskable_weights
 from sparselearning.methods import METHODS
+from tests.commands import run_command
 from tests.launches import commands, trained
 from utils.command_line.options import Options, effective
 from utils.report import main
@@ -126,7 +127,7 @@ class Table:
         runs = [word for word in lines[-1][3:] if Path(word).is_dir()]
         options = lines[-1][lines[-1].index("--dense-epochs") :]
         with contextlib.redirect_stdout(said):
-            main([*runs, *options, "--json", str(folder / "table.json")])
+            run_command(main, *runs, *options, "--json", folder / "table.json")
         self.unit = said.getvalue().split("\n\n")[1]
         self.rows: dict[tuple[str, float, int], tuple[float, float]] = {}
         for row in json.loads((folder / "table.json").read_text()):

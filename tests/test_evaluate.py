@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from models import build
 from sparselearning.layers import maskable_weights
+from tests.commands import run_command
 from utils.data.cifar import load_cifar
 from utils.evaluate import main
 from utils.run_folder.tickets import save_ticket
@@ -59,7 +60,7 @@ def evaluate(tmp_path, capsys):
 
     def call(*argv: object) -> tuple[dict[str, object], list[str]]:
         path = tmp_path / "numbers.json"
-        main([*map(str, argv), "--limit-test", str(TEST), "--json", str(path)])
+        run_command(main, *argv, "--limit-test", TEST, "--json", path)
         return json.loads(path.read_text()), capsys.readouterr().out.splitlines()
 
     return call
@@ -71,7 +72,7 @@ def refused(capsys):
 
     def refuse(*argv: object) -> str:
         with pytest.raises(SystemExit) as stop:
-            main([*map(str, argv), "--limit-test", str(TEST)])
+            run_command(main, *argv, "--limit-test", TEST)
         out, err = capsys.readouterr()
         assert stop.value.code == 2 and out == "" and err.endswith("\n") and err.count("\n") == 1
         return err

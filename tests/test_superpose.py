@@ -21,6 +21,7 @@ from models import MODELS
 from sparselearning import Superposition
 from sparselearning.averages import AVERAGES
 from sparselearning.layers import maskable_weights
+from tests.commands import run_command
 from tests.scripts import run_script
 from tests.tiny import tiny_world
 from utils.data.cifar import load_cifar
@@ -106,7 +107,7 @@ def superpose(tmp_path, capsys):
 
     def call(*words: object) -> Superposed:
         output, numbers = tmp_path / "new.safetensors", tmp_path / "numbers.json"
-        main([*map(str, words), "--output", str(output), "--overwrite", "--json", str(numbers)])
+        run_command(main, *words, "--output", output, "--overwrite", "--json", numbers)
         out, err = capsys.readouterr()
         with safe_open(output, "pt") as file:
             header = file.metadata()
@@ -123,7 +124,7 @@ def refused(tmp_path, capsys, monkeypatch):
     def refuse(*words: object) -> str:
         before, _ = sorted(tmp_path.iterdir()), capsys.readouterr()
         with pytest.raises(SystemExit) as stop:
-            main([*map(str, words)])
+            run_command(main, *words)
         out, err = capsys.readouterr()
         assert (stop.value.code, out, err.count("\n")) == (2, "", 1) and err.endswith("\n")
         assert sorted(tmp_path.iterdir()) == before  # nothing written
@@ -346,7 +347,7 @@ def test_greedy_needs_images_that_no_ticket_was_trained_on(tmp_path, finished, r
         both.append(tmp_path / f"{i}.safetensors")
         save_ticket(both[-1], load_file(path), {"data": "digits", "model": "small", "density": 0.3})
     assert "add their --valid-fraction" in refused("--tickets", *both, "--greedy")
-    main([*map(str, ("--tickets", *both, "--greedy", "--valid-fraction", VALID, "--limit-train", 240))])
+    run_command(main, "--tickets", *both, "--greedy", "--valid-fraction", VALID, "--limit-train", 240)
 
 
 # ---- mistakes --------------------------------------------------------------------------------------------------------
@@ -364,7 +365,7 @@ def test_what_is_there_is_not_written_over(tmp_path, finished, refused):
     assert "--overwrite" in refused("--tickets", *tickets, "--output", output)
     own = refused("--tickets", *tickets, "--output", tickets[1], "--overwrite")
     assert "is one of the tickets" in own and load_file(tickets[1])
-    main([*map(str, ("--tickets", *tickets, "--overwrite"))])
+    run_command(main, "--tickets", *tickets, "--overwrite")
     assert same(load_file(output), load_file(finished("cia").ticket))
     assert "cannot be written" in refused("--tickets", *tickets, "--output", output / "below.safetensors")
 
@@ -402,14 +403,15 @@ def test_tickets_that_do_not_agree(tmp_path, finished, refused):
     [
         ("--model resnet20", "belong to another model than resnet20"),
         ("--model lenet", "has no classifier 'lenet'"),
-        ("--density 0", "density 0 is not in (0, 1]"),
+        ("--density 0", "--density 0.0 is not in (0, 1]"),
         ("--density 1e-9", "each of the 3 layers needs one"),
         ("--superpose cima --cima-beta 1", "not in [0, 1)"),
         ("--cima-beta 0.5", "--cima-beta does nothing without --superpose cima"),
         ("--valid-fraction 0.1", "--valid-fraction does nothing without --greedy"),
         ("--limit-train 9", "--limit-train does nothing without --greedy or --bn recompute"),
         ("--limit-test 9", "--limit-test does nothing without --evaluate"),
-        ("--evaluate --limit-test 0", "give 1 to"),
+        ("--evaluate --limit-test 0", "--limit-test 0 is not a positive number"),
+        ("--evaluate --limit-test 9999", "give 1 to"),
         ("--data-dir .", "leave out --data-dir"),
         ("--evaluate --data imagenette", "unknown --data imagenette: choose from"),
         ("--superpose swa", "--superpose"),

@@ -6,14 +6,16 @@ python -m utils.evaluate --tickets runs/NAME/tickets/*.safetensors --data cifar1
 In full precision and one process: the numbers are those of a run's summary where it trained in full precision too.
 """
 
-if __name__ == "__main__":  # before the imports below, which take seconds
-    from utils.command_line.program import start
+from utils.command_line.commands import EvaluateOptions
+from utils.command_line.parser import parse
+from utils.command_line.program import start
 
+if __name__ == "__main__":  # a mistake is answered before the imports below, which take seconds
     start()
+    OPTIONS = parse(EvaluateOptions, __doc__)
 
 import json
-from argparse import Namespace
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +28,6 @@ from sparselearning.errors import UsageError
 from sparselearning.layers import maskable_weights
 from sparselearning.tickets import read_header
 from utils.command_line.errors import one_line_errors
-from utils.command_line.parser import Help, Parser
-from utils.command_line.paths import check_report, file_path, place
 from utils.data.cifar import load_cifar
 from utils.data.protocol import Images
 from utils.files.whole import write_whole
@@ -36,18 +36,6 @@ from utils.run_folder.headers import agreed, number, preprocessing_of, required
 from utils.run_folder.tickets import load_ticket
 from utils.training.evaluation import BATCH
 from utils.training.metrics import DIVERSITY, ensemble, per_sample, summarize
-
-
-def ticket_parser(command: str, description: str) -> Parser:
-    """The options of every command that takes saved tickets."""
-    parser = Parser(f"python -m {command}", description=description, formatter_class=Help)
-    parser.add_argument("--tickets", nargs="+", type=file_path, required=True, metavar="FILE", help="safetensors files")
-    parser.add_argument("--data", metavar="NAME", help="as main_cifar.py takes it (what the tickets say)")
-    parser.add_argument("--data-dir", type=place, metavar="FOLDER", help="read the data here instead of from the Hub")
-    parser.add_argument("--model", metavar="NAME", help="(what the tickets say)")
-    parser.add_argument("--limit-test", type=int, metavar="N", help="use the first N test images only")
-    parser.add_argument("--json", type=file_path, metavar="FILE", help="write the numbers here")
-    return parser
 
 
 def device() -> torch.device:
@@ -75,15 +63,15 @@ def connections(weights: Iterable[Tensor]) -> dict[str, float]:
     return {"nnz": nnz, "maskable": maskable, "density": nnz / maskable}
 
 
-def evaluate_tickets(args: Namespace) -> dict[str, Any]:
+def evaluate_tickets(options: EvaluateOptions) -> dict[str, Any]:
     """The content of `--json`: metrics and connections of each ticket, and of all of them together."""
-    headers = [read_header(path) for path in args.tickets]
-    data = required("data", agreed(headers, "data", args.data))
-    options = preprocessing_of(headers, data)
-    splits = load_cifar(data, args.data_dir, device(), limit_train=1, limit_test=args.limit_test, **options)
+    headers = [read_header(path) for path in options.tickets]
+    data = required("data", agreed(headers, "data", options.data))
+    look = preprocessing_of(headers, data)
+    splits = load_cifar(data, options.data_dir, device(), limit_train=1, limit_test=options.limit_test, **look)
     test, tickets, predictions = splits.test, [], []
-    for path, header in zip(args.tickets, headers, strict=True):
-        name = required("model", args.model or header.get("model"))
+    for path, header in zip(options.tickets, headers, strict=True):
+        name = required("model", options.model or header.get("model"))
         model = network(name, splits.num_classes, number(header, "width") or 1.0)
         model.load_state_dict(load_ticket(path, model.state_dict()))
         predictions.append(predict(model, test))
@@ -108,15 +96,13 @@ def write_numbers(path: Path | None, summary: Mapping[str, Any]) -> None:
 
 
 @one_line_errors()
-def main(argv: Sequence[str] | None = None) -> None:
-    args = ticket_parser("utils.evaluate", __doc__.split("\n")[0]).parse_args(argv)
-    check_report("--json", args.json, ".json", *args.tickets)
-    summary = evaluate_tickets(args)
+def main(options: EvaluateOptions) -> None:
+    summary = evaluate_tickets(options)
     rows = [(row["file"], row) for row in summary["tickets"]]
     rows += [("ensemble", summary["ensemble"])] if "ensemble" in summary else []
     print(models_table("ticket", rows))
-    write_numbers(args.json, summary)
+    write_numbers(options.json, summary)
 
 
 if __name__ == "__main__":
-    main()
+    main(OPTIONS)

@@ -6,10 +6,13 @@ python -m utils.report runs/ --significance         and whether Sup-tickets make
 python -m utils.report runs/ --layers               and the sparsity of every layer
 """
 
-if __name__ == "__main__":  # before the imports below, which take seconds
-    from utils.command_line.program import start
+from utils.command_line.commands import ReportOptions
+from utils.command_line.parser import parse
+from utils.command_line.program import start
 
+if __name__ == "__main__":  # a mistake is answered before the imports below, which take seconds
     start()
+    OPTIONS = parse(ReportOptions, __doc__)
 
 import csv
 import io
@@ -27,15 +30,12 @@ from scipy.stats import ks_2samp
 from sparselearning.errors import UsageError
 from utils.command_line.errors import one_line_errors
 from utils.command_line.options import ROWS
-from utils.command_line.parser import Help, Parser
-from utils.command_line.paths import check_report, file_path
 from utils.files.whole import write_whole
 from utils.reporting.costs import COST, add_costs
 from utils.reporting.groups import ABOUT, NORMAL, OTHERS, PLAIN, REGIMES, Group, find_summaries, read_groups
 from utils.reporting.layers import layers
 from utils.reporting.plots import ACCENT, FAINT, INK, plt
 from utils.reporting.tables import markdown
-from utils.training.costs import COUNTINGS
 from utils.training.metrics import DIVERSITY
 
 PICTURES = FigureCanvasBase.get_supported_filetypes()
@@ -146,46 +146,29 @@ def draw(path: Path, groups: Sequence[Group]) -> None:
 
 
 @one_line_errors()
-def main(argv: Sequence[str] | None = None) -> None:
-    parser = Parser("python -m utils.report", description=__doc__.split("\n")[0], formatter_class=Help)
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="run folder, summary.json, or folder above run folders")
-    for kind, what in {"json": "the table as data", "csv": "the table as data", "plot": "a picture of it"}.items():
-        parser.add_argument(f"--{kind}", type=file_path, metavar="FILE", help=what)
-    parser.add_argument("--significance", action="store_true", help="and a table of Kolmogorov-Smirnov tests: every "
-                        "method with Sup-tickets against itself without, of other seeds")  # fmt: skip
-    parser.add_argument("--layers", action="store_true", help="and a table of the sparsity of every layer and stage")
-    parser.add_argument("--dense-epochs", type=int, metavar="N", help="length of the dense training that FLOPs are "
-                        "relative to (that of the table, else its longest run)")  # fmt: skip
-    parser.add_argument("--counting", choices=list(COUNTINGS), default="plain", help="FLOPs of a weight: 2, or as RigL "
-                        "counts them (%(default)s)")  # fmt: skip
-    args = parser.parse_args(argv)
-    if args.dense_epochs is not None and args.dense_epochs < 1:
-        raise UsageError(f"--dense-epochs {args.dense_epochs} is not a positive number")
-    check_report("--json", args.json, ".json", args.csv, args.plot)
-    check_report("--csv", args.csv, ".csv", args.plot)
-    check_report("--plot", args.plot, args.plot.suffix if args.plot else "")
-    if args.plot and args.plot.suffix[1:] not in PICTURES:
-        raise UsageError(f"--plot {args.plot} is no kind of picture: give it a name that ends in .png, .svg or .pdf")
-    groups = read_groups(find_summaries(args.runs), args.counting)
-    relative = add_costs(groups, args.dense_epochs, args.counting)
+def main(options: ReportOptions) -> None:
+    if options.plot and options.plot.suffix[1:] not in PICTURES:
+        raise UsageError(f"--plot {options.plot} is no kind of picture: give it a name that ends in .png, .svg or .pdf")
+    groups = read_groups(find_summaries(options.runs), options.counting)
+    relative = add_costs(groups, options.dense_epochs, options.counting)
     rows = [record(group, [*ABOUT, *odd_settings(groups)], columns(groups)) for group in groups]
     print(markdown(results(groups)) + f"\n\n{relative}")
-    if args.significance:
+    if options.significance:
         print("\n" + markdown(significance(groups)))
-    if args.layers:
+    if options.layers:
         print("\n" + markdown(layers(groups, odd_settings(groups))))
     try:
-        if args.json:
-            write_whole(args.json, json.dumps(rows, indent=2) + "\n")
-        if args.csv:
+        if options.json:
+            write_whole(options.json, json.dumps(rows, indent=2) + "\n")
+        if options.csv:
             sheet = io.StringIO(newline="")
             csv.writer(sheet).writerows([rows[0], *(row.values() for row in rows)])
-            write_whole(args.csv, sheet.getvalue())
-        if args.plot:
-            draw(args.plot, groups)
+            write_whole(options.csv, sheet.getvalue())
+        if options.plot:
+            draw(options.plot, groups)
     except OSError as error:
         raise UsageError(f"cannot write what was asked for: {error}") from error
 
 
 if __name__ == "__main__":
-    main()
+    main(OPTIONS)

@@ -7,15 +7,17 @@ In one process, in full precision. It reads no data, so that tickets of main_ima
 are superposed too, except to choose among them, for batch norm and to evaluate.
 """
 
-if __name__ == "__main__":  # before the imports below, which take seconds
-    from utils.command_line.program import start
+from utils.command_line.commands import SuperposeOptions
+from utils.command_line.parser import parse
+from utils.command_line.program import start
 
+if __name__ == "__main__":  # a mistake is answered before the imports below, which take seconds
     start()
+    OPTIONS = parse(SuperposeOptions, __doc__)
 
-import argparse
 import copy
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +25,12 @@ from accelerate import Accelerator
 from tqdm import tqdm
 
 from sparselearning import Superposition, UsageError, take_ticket
-from sparselearning.averages import AVERAGES, PRUNINGS
 from sparselearning.superposition import Ticket
 from utils.command_line.errors import one_line_errors
 from utils.command_line.options import CifarOptions
-from utils.command_line.paths import check_owner, check_report, file_path
 from utils.data.cifar import load_cifar
 from utils.data.protocol import Images
-from utils.evaluate import connections, device, network, predict, ticket_parser, write_numbers
+from utils.evaluate import connections, device, network, predict, write_numbers
 from utils.reporting.tables import models_table
 from utils.run_folder.headers import Tickets, number, preprocessing_of, required, training_part
 from utils.run_folder.tickets import check_same_model, save_ticket
@@ -44,19 +44,20 @@ Row = dict[str, Any]  # of the table
 class Bench:
     """The data and the network of the tickets, to judge them by."""
 
-    def __init__(self, args: argparse.Namespace, tickets: Tickets) -> None:
+    def __init__(self, options: SuperposeOptions, tickets: Tickets) -> None:
         data, name = required("data", tickets.data), required("model", tickets.model)
-        limit, fraction = training_part(args, tickets.headers) if args.greedy or args.bn == "recompute" else (1, 0.0)
+        trains = options.greedy or options.bn == "recompute"
+        limit, fraction = training_part(options, tickets.headers) if trains else (1, 0.0)
         splits = load_cifar(
             data,
-            args.data_dir,
+            options.data_dir,
             device(),
             limit_train=limit,
-            limit_test=args.limit_test,
+            limit_test=options.limit_test,
             valid_fraction=fraction,
             **preprocessing_of(tickets.headers, data),
         )
-        self.test, self.valid = splits.test, splits.valid if args.greedy else None
+        self.test, self.valid = splits.test, splits.valid if options.greedy else None
         seed, epochs = (int(number(tickets.headers[0], name) or 0) for name in ("seed", "epochs"))
         self.order = splits.train.epoch(seed, epochs)  # that would come next, as in a run
         self.model = network(name, splits.num_classes, number(tickets.headers[0], "width") or 1.0)
@@ -110,29 +111,30 @@ def greedy(
     return soup, kept
 
 
-def superpose(args: argparse.Namespace) -> dict[str, Any]:
+def superpose(options: SuperposeOptions) -> dict[str, Any]:
     """Save the superposition of the tickets; returns the content of `--json`.
 
     Raises:
         UsageError: the tickets do not fit each other, or the options them.
     """
-    tickets = Tickets(args)
-    bench = Bench(args, tickets) if needs_data(args) else None
-    finish: Callable[[Ticket], Ticket] = bench.recompute if bench and args.bn == "recompute" else lambda ticket: ticket
+    tickets = Tickets(options)
+    bench = Bench(options, tickets) if options.reads_data else None
+    recompute = bench.recompute if bench and options.bn == "recompute" else None
+    finish: Callable[[Ticket], Ticket] = recompute or (lambda ticket: ticket)
 
     def measure(file: str, ticket: Ticket) -> Row:
         judged = bench.judge(ticket) if bench else {}
         return {"file": file, **connections(ticket[name] for name in tickets.names), **judged}
 
-    soup = Superposition(tickets.names, tickets.count, **averaging(args))
+    soup = Superposition(tickets.names, tickets.count, **averaging(options))
     rows = []
     for path in tqdm(tickets.paths, "tickets", leave=False, disable=None):
         ticket = tickets.read(path)
         rows.append(measure(str(path), ticket))
-        if not args.greedy:
+        if not options.greedy:
             soup.add(ticket)
     used = rows
-    if bench and args.greedy:
+    if bench and options.greedy:
         valid = bench.valid_accuracy
         soup, used = greedy(rows, soup, tickets.read, lambda trial: valid(finish(trial.ticket()))["valid_accuracy"])
     ticket = finish(soup.ticket())
@@ -141,18 +143,18 @@ def superpose(args: argparse.Namespace) -> dict[str, Any]:
         "model": tickets.model,
         "density": tickets.density,
         "exempt": tickets.exempt,
-        "superpose": args.superpose,
-        "cima_beta": args.cima_beta if args.superpose == "cima" else None,
-        "prune_average": args.prune_average,
-        "bn": args.bn,
-        "greedy": args.greedy,
+        "superpose": options.superpose,
+        "cima_beta": options.cima_beta if options.superpose == "cima" else None,
+        "prune_average": options.prune_average,
+        "bn": options.bn,
+        "greedy": options.greedy,
     }
     files = " ".join(row["file"] for row in used)
     try:
-        save_ticket(args.output, ticket, {**tickets.header(), "phase": None, **about, "tickets": files})
+        save_ticket(options.output, ticket, {**tickets.header(), "phase": None, **about, "tickets": files})
     except OSError as error:
-        raise UsageError(f"--output {args.output} cannot be written: {error.strerror}") from error
-    return {"output": str(args.output), **about, "tickets": rows, "superposed": measure("superposed", ticket)}
+        raise UsageError(f"--output {options.output} cannot be written: {error.strerror}") from error
+    return {"output": str(options.output), **about, "tickets": rows, "superposed": measure("superposed", ticket)}
 
 
 def report(summary: Mapping[str, Any]) -> None:
@@ -169,59 +171,12 @@ def report(summary: Mapping[str, Any]) -> None:
         )
 
 
-def needs_data(args: argparse.Namespace) -> bool:
-    return args.evaluate or args.greedy or args.bn == "recompute" or args.data_dir is not None
-
-
-def check(args: argparse.Namespace) -> None:
-    """Refuse options that would do nothing, and to write over anything. Raises UsageError."""
-    if len(args.tickets) < 2:
-        raise UsageError("one ticket is no superposition: give --tickets two files or more")
-    idle = {
-        "--cima-beta": (args.cima_beta, args.superpose == "cima", "--superpose cima"),
-        "--limit-train": (args.limit_train, args.greedy or args.bn == "recompute", "--greedy or --bn recompute"),
-        "--valid-fraction": (args.valid_fraction, args.greedy, "--greedy"),
-        "--limit-test": (args.limit_test, needs_data(args), "--evaluate"),
-    }
-    for flag, (given, useful, remedy) in idle.items():
-        if given is not None and not useful:
-            raise UsageError(f"{flag} does nothing without {remedy}")
-    if args.output.resolve() in [path.resolve() for path in args.tickets]:
-        raise UsageError(f"--output {args.output} is one of the tickets: give it another name")
-    if args.output.exists() and not args.overwrite:
-        raise UsageError(f"{args.output} exists: give another --output, or --overwrite to replace it")
-    check_owner("--output", args.output, ".safetensors", args.json)
-    check_report("--json", args.json, ".json", *args.tickets)
-
-
 @one_line_errors()
-def main(argv: Sequence[str] | None = None) -> None:
-    parser = ticket_parser("utils.superpose", __doc__.split("\n")[0])
-    add = parser.add_argument
-    add("--density", type=float, metavar="D", help="fraction of maskable weights that is kept (the tickets')")
-    add("--superpose", choices=list(AVERAGES), default="cia", help="averaging (cia)")
-    add("--cima-beta", type=float, metavar="B", help="cima: weight of the tickets before the newest (0.8)")
-    add("--prune-average", choices=list(PRUNINGS), help="back to the density: after every averaging, and the next goes "
-        "on from there; or only the last, of the plain mean (every; last with --greedy)")  # fmt: skip
-    add("--greedy", action="store_true", help="only tickets that leave it as accurate on validation images, best first")
-    add("--bn", choices=["average", "recompute"], default="average", help="batch-norm statistics: averaged (default), "
-        "or one pass over the training images")  # fmt: skip
-    add("--evaluate", action="store_true", help="all on the test images; so does whatever else reads data: --greedy, "
-        "--bn recompute and --data-dir")  # fmt: skip
-    add("--limit-train", type=int, metavar="N", help="use the first N training images only (as the tickets did)")
-    add("--valid-fraction", type=float, metavar="F", help="greedy: the part of the training images that no ticket was "
-        "trained on (what the tickets say)")  # fmt: skip
-    add("--output", type=file_path, metavar="FILE", default=Path("superposed.safetensors"),
-        help="(superposed.safetensors)")  # fmt: skip
-    add("--overwrite", action="store_true", help="replace the file that --output names")
-    args = parser.parse_args(argv)
-    check(args)
-    args.cima_beta = CifarOptions.cima_beta if args.cima_beta is None else args.cima_beta
-    args.prune_average = args.prune_average or ("last" if args.greedy else CifarOptions.prune_average)
-    summary = superpose(args)
+def main(options: SuperposeOptions) -> None:
+    summary = superpose(options)
     report(summary)
-    write_numbers(args.json, summary)
+    write_numbers(options.json, summary)
 
 
 if __name__ == "__main__":
-    main()
+    main(OPTIONS)

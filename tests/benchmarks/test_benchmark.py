@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.commands import run_command
 from utils import benchmark
-from utils.benchmark import Network, augmented_batches, main, parse
+from utils.benchmark import Network, augmented_batches, main
+from utils.command_line.commands import BenchmarkOptions
+from utils.command_line.parser import parse
 
 NAMES = ["step", "topology", "superpose", "train"]
 TINY = ["--model", "resnet20", "--batch-size", "4", "--repetitions", "2", "--warm-up", "1", "--device", "cpu"]
@@ -27,13 +30,13 @@ def small_and_tidy(monkeypatch):
 
 
 def masked_network(*arguments: str) -> Network:
-    args = parse([*TINY, *arguments])
+    args = parse(BenchmarkOptions, "", [*TINY, *arguments])
     return Network(args, augmented_batches(args), sparse=True)
 
 
 def test_all_benchmarks_fill_table_and_file(tmp_path, capsys):
     path = tmp_path / "speed.json"
-    main([*NAMES, *TINY, "--json", str(path)])
+    run_command(main, *NAMES, *TINY, "--json", path)
     written = json.loads(path.read_text())
     assert set(written) == {*NAMES, "device", "threads", "versions", "settings"}
     for name in NAMES:
@@ -58,7 +61,7 @@ def test_ratios_are_taken_pair_by_pair_after_the_warm_up(monkeypatch):
     slowness = iter([100.0, 1.0, 10.0, 3.0])
     work = iter([7.0, 0.5, 5.0, 1.5])  # in the warm-up another ratio
     monkeypatch.setattr(Network, "steps", lambda network: next(slowness))
-    args = parse([*TINY, "--repetitions", "3"])
+    args = parse(BenchmarkOptions, "", [*TINY, "--repetitions", "3"])
     result = benchmark.against_dense(args, lambda network: next(work))
     assert result == {"ratio": 0.5, "low": 0.5, "high": 0.5, "n": 3, "ms": 1.5, "against_ms": 3.0}
 
@@ -66,7 +69,8 @@ def test_ratios_are_taken_pair_by_pair_after_the_warm_up(monkeypatch):
 def test_quartiles(monkeypatch):
     monkeypatch.setattr(Network, "steps", lambda network: 2.0)
     work = iter([9.0, 2.0, 10.0, 4.0, 8.0, 6.0])
-    result = benchmark.against_dense(parse([*TINY, "--repetitions", "5"]), lambda network: next(work))
+    options = parse(BenchmarkOptions, "", [*TINY, "--repetitions", "5"])
+    result = benchmark.against_dense(options, lambda network: next(work))
     assert [result[key] for key in ("low", "ratio", "high")] == [2.0, 3.0, 4.0]
 
 
@@ -113,7 +117,7 @@ def test_superposed_tickets_differ_in_their_connections():
 
 
 def test_training_batches_are_new_and_augmented():
-    batches = augmented_batches(parse(TINY))
+    batches = augmented_batches(parse(BenchmarkOptions, "", TINY))
     (images, labels), (others, _) = next(batches), next(batches)
     assert images.shape == (4, 3, 32, 32) and images.dtype == torch.float32 and labels.shape == (4,)
     assert images.is_contiguous(memory_format=torch.channels_last) and not torch.equal(images, others)
@@ -126,7 +130,7 @@ def test_training_batches_are_new_and_augmented():
         (["--model", "resnet"], "resnet50"),
         (["--batch-size", "0"], "0 is not a positive"),
         (["--repetitions", "-1"], "-1 is not a positive"),
-        (["--warm-up", "x"], "x is not a positive"),
+        (["--warm-up", "x"], "invalid int value: 'x'"),
         (["--density", "2"], "density 2"),
         (["--json", "no/such/folder/speed.json"], "cannot be written"),
         (["--json", "."], "cannot be written"),
@@ -136,7 +140,7 @@ def test_training_batches_are_new_and_augmented():
 def test_bad_input_gives_one_line_and_status_2(arguments, named, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as stopped:
-        main([*TINY, *arguments] if arguments[0].startswith("-") else [*arguments, *TINY])
+        run_command(main, *([*TINY, *arguments] if arguments[0].startswith("-") else [*arguments, *TINY]))
     error = capsys.readouterr().err
     assert stopped.value.code == 2 and error.count("\n") == 1 and named in error
 
@@ -144,11 +148,11 @@ def test_bad_input_gives_one_line_and_status_2(arguments, named, capsys, tmp_pat
 def test_a_gpu_that_is_not_there(monkeypatch, capsys):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(SystemExit, match="2"):
-        main(["step", "--device", "cuda"])
+        run_command(main, "step", "--device", "cuda")
     assert "use --device cpu" in capsys.readouterr().err
 
 
 def test_runs_as_a_module():
     command = [sys.executable, "-m", "utils.benchmark", "step", "--batch-size", "0"]
     done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True)
-    assert done.returncode == 2 and done.stderr.startswith("python -m utils.benchmark: argument --batch-size: 0")
+    assert done.returncode == 2 and done.stderr.startswith("python -m utils.benchmark: --batch-size 0")

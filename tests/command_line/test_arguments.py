@@ -109,7 +109,7 @@ def test_ticket_options_need_sup_tickets(words, refused):
 
 
 def test_beta_needs_cima(refused):
-    assert "with --superpose cia: it is for cima" in refused(*SUP, "--cima-beta", "0.5")
+    assert "without --superpose cima: add" in refused(*SUP, "--cima-beta", "0.5")
     assert parsed(*SUP, "--superpose", "cima", "--cima-beta", "0.5")["cima_beta"] == 0.5
 
 

@@ -15,8 +15,8 @@ from utils.command_line.errors import one_line_errors
 REPOSITORY = Path(__file__).parents[2]
 START = "from utils.command_line.program import start; start(); "
 ASCII = {"PYTHONIOENCODING": "ascii", "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-PROGRAMS = ("main_cifar.py", "main_imagenet.py", "-m utils.evaluate", "-m utils.superpose", "-m utils.report",
-            "-m utils.benchmark")  # fmt: skip
+PROGRAMS = ("main_cifar.py", "main_imagenet.py", "-m utils.evaluate --tickets A", "-m utils.superpose --tickets A B",
+            "-m utils.report A", "-m utils.benchmark")  # fmt: skip
 
 
 def python(code: str, **settings: object) -> subprocess.Popen[str]:
@@ -114,7 +114,7 @@ def test_every_program_is_ready_before_its_imports(program):
     next(process.stderr)  # the import after it
     process.send_signal(signal.SIGINT)
     rest = [line for line in process.stderr if not line.startswith("import time:")]
-    name = words[-1].removeprefix("utils.").removesuffix(".py") + ".py"
+    name = program.removeprefix("-m utils.").split()[0].removesuffix(".py") + ".py"
     assert rest == [f"{name}: stopped by SIGINT\n"] and process.wait() == 130
 
 

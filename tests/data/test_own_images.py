@@ -17,6 +17,7 @@ import utils.evaluate
 import utils.superpose
 from models import MODELS, build
 from sparselearning.errors import UsageError
+from tests.commands import run_command
 from tests.scripts import end_of
 from tests.test_superpose import Small
 from tests.tiny import tiny_world
@@ -161,12 +162,12 @@ def test_the_tickets_are_judged_as_in_the_run(finished, clothes, tmp_path, capsy
     tickets = sorted(map(str, finished.glob("tickets/*")))
     words = ["--data-dir", str(clothes), "--json", str(tmp_path / "numbers.json"), "--tickets"]
     with mock.patch.dict(MODELS, small=Small):
-        utils.evaluate.main([*words, *tickets, str(finished / "ticket.safetensors")])
+        run_command(utils.evaluate.main, *words, *tickets, finished / "ticket.safetensors")
         judged = json.loads((tmp_path / "numbers.json").read_text())["tickets"]
         for found, metrics in zip(judged, [*summary["test"]["tickets"], summary["test"]["superposed"]], strict=True):
             assert {name: found[name] for name in metrics} == pytest.approx(metrics, rel=1e-4)
         output = tmp_path / "new.safetensors"
-        utils.superpose.main([*words, *tickets, "--bn", "recompute", "--output", str(output)])
+        run_command(utils.superpose.main, *words, *tickets, "--bn", "recompute", "--output", output)
     new, of_run = load_file(output), load_file(finished / "ticket.safetensors")
     assert all(torch.equal(new[name], tensor) for name, tensor in of_run.items())
 

@@ -4,7 +4,7 @@ from functools import partial
 
 import pytest
 
-from tests.commands import refused_by
+from tests.commands import refused_by, run_command
 from utils.report import main
 
 
@@ -13,7 +13,7 @@ def table(capsys):
     """Call it with a command line: returns the rows of the table, each {column: cell}."""
 
     def read(*argv: object) -> list[dict[str, str]]:
-        main([str(word) for word in argv])
+        run_command(main, *argv)
         printed, _, costs = capsys.readouterr().out.partition("\n\n")
         assert costs.startswith("FLOPs (")
         lines = [line.strip("| \n").split(" | ") for line in printed.splitlines()]

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.commands import run_command
 from tests.reporting.summaries import PLAIN, write
 from utils.report import main
 
@@ -27,7 +28,7 @@ def table(tmp_path, capsys):
 
     def read(*options: object) -> tuple[dict[str, list[float | None]], str]:
         file = tmp_path / "table.json"
-        main([str(tmp_path / "runs"), *map(str, options), "--json", str(file)])
+        run_command(main, tmp_path / "runs", *options, "--json", file)
         said = capsys.readouterr().out.split("\n\n")[1].strip()
         rows = json.loads(file.read_text())
         return {row["title"]: [row["train FLOPs"], row["test FLOPs"]] for row in rows}, said
@@ -85,7 +86,7 @@ def test_each_network_and_data_set_has_its_own_dense_training(tmp_path, table):
 def test_widths_of_small_dense_networks_are_told_apart(tmp_path, capsys):
     run(tmp_path / "runs/a", 100, 100, DENSE, width=0.5)
     run(tmp_path / "runs/b", 100, 100, DENSE, width=0.25)
-    main([str(tmp_path / "runs")])
+    run_command(main, tmp_path / "runs")
     header, _, *rows = [line.split("|") for line in capsys.readouterr().out.split("\n\n")[0].splitlines()]
     column = [cell.strip() for cell in header].index("width")
     assert sorted(row[column].strip() for row in rows) == ["0.25", "0.5"]

@@ -2,6 +2,7 @@
 
 import json
 
+from tests.commands import run_command
 from tests.reporting.summaries import PLAIN, metrics, sup_tickets, write
 from utils.report import main
 
@@ -24,7 +25,7 @@ def test_batches_of_another_size_are_another_setting(tmp_path, table):
 def test_a_seed_twice_is_pointed_out(tmp_path, capsys):
     write(tmp_path / "a", PLAIN)
     write(tmp_path / "b", PLAIN)
-    main([str(tmp_path)])
+    run_command(main, tmp_path)
     assert "repeats seed 0" in capsys.readouterr().err
 
 

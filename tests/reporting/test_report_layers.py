@@ -5,6 +5,7 @@ import torch
 import torchvision
 
 from sparselearning.flops import layer_costs
+from tests.commands import run_command
 from tests.reporting.summaries import PLAIN, write
 from utils.report import main
 from utils.reporting.layers import stage
@@ -15,7 +16,7 @@ SIZES = {"conv1.weight": 100, "layer1.0.conv1.weight": 200, "layer1.1.conv1.weig
 @pytest.fixture
 def table(tmp_path, capsys):
     def read() -> list[list[str]]:
-        main([str(tmp_path), "--layers"])
+        run_command(main, tmp_path, "--layers")
         lines = capsys.readouterr().out.split("\n\n")[2].splitlines()
         rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
         return [rows[0], *rows[2:]]
@@ -82,5 +83,5 @@ def test_layers_that_cannot_be_compared_are_refused_in_a_line(tmp_path, capsys):
     write_layers(tmp_path / "b", {**SIZES, "fc.weight": 1000}, SIZES, data="cifar100")
     for folder, says in ((tmp_path, "runs of one network"), (write(tmp_path / "old", PLAIN), "weights_per_layer")):
         with pytest.raises(SystemExit) as stop:
-            main([str(folder), "--layers"])
+            run_command(main, folder, "--layers")
         assert stop.value.code == 2 and says in capsys.readouterr().err

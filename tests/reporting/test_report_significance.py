@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from tests.commands import run_command
 from tests.reporting.summaries import PLAIN, metrics, sup_tickets, write
 from utils.report import main
 
@@ -18,7 +19,7 @@ def test_significance(tmp_path, capsys):
     for seed in (0, 1):  # the same network as one without, up to its first cycle: no sample of its own
         write(tmp_path / f"same{seed}", sup_tickets(seed, 99), lr=0.1, cycle_epochs=8)
         write(tmp_path / f"only{seed}", sup_tickets(seed, 99), lr=0.1, cycle_epochs=2)
-    main([str(tmp_path), "--significance"])
+    run_command(main, tmp_path, "--significance")
     lines = capsys.readouterr().out.split("\n\n")[2].splitlines()
     header, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     same, *tests = [dict(zip(header, row, strict=True)) for row in rows]
@@ -40,6 +41,6 @@ def test_the_level_of_significance_is_5_percent(runs, p, significant, tmp_path, 
         write(tmp_path / f"plain{seed}", {**PLAIN, "seed": seed, "test": {"final": metrics(90 + seed)}}, lr=0.1)
     for seed in range(runs):
         write(tmp_path / f"sup{seed}", sup_tickets(1000 + seed, 95.0 + seed), lr=0.1)
-    main([str(tmp_path), "--significance"])
+    run_command(main, tmp_path, "--significance")
     last = capsys.readouterr().out.split("\n\n")[2].splitlines()[-1]
     assert [cell.strip() for cell in last.strip("|").split("|")][-2:] == [f"{p:.2e}", significant]

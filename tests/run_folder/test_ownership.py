@@ -10,6 +10,7 @@ from unittest import mock
 import pytest
 
 from sparselearning.errors import UsageError
+from tests.commands import run_command
 from tests.outcomes import last_state
 from tests.processes import start
 from tests.run_folder.test_output import OWN, contents, fill, options
@@ -191,7 +192,7 @@ def test_a_superposition_replaces_nothing_of_a_run(finished):
 
 def test_a_report_may_be_replaced(finished, capsys):
     target = finished.parent / "report.json"
-    report.main([str(finished), "--json", str(target)])
+    run_command(report.main, finished, "--json", target)
     assert target.read_text() != "{}"
     assert "another file of this command" in refused(report, finished, "--json", target, "--csv", target)
 
@@ -199,6 +200,6 @@ def test_a_report_may_be_replaced(finished, capsys):
 def refused(command, *words):
     """The one line on stderr."""
     with contextlib.redirect_stderr(io.StringIO()) as err, pytest.raises(SystemExit) as stop:
-        command.main([*map(str, words)])
+        run_command(command.main, *words)
     assert stop.value.code == 2 and err.getvalue().count("\n") == 1
     return err.getvalue()

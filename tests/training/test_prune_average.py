@@ -9,6 +9,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
+from tests.commands import run_command
 from tests.tiny import SPARSE, main, tiny_world
 from utils.superpose import main as superpose
 
@@ -90,7 +91,7 @@ def test_saved_tickets_are_superposed_as_in_their_run(
     files = [str(path) for path in tickets_of(runs[name])]
     output, numbers = tmp_path / "new.safetensors", tmp_path / "numbers.json"
     with tiny_world():
-        superpose(["--tickets", *files, *options, "--output", str(output), "--json", str(numbers)])
+        run_command(superpose, "--tickets", *files, *options, "--output", output, "--json", numbers)
     found, expected = load_file(output), load_file(runs[name] / "ticket.safetensors")
     assert all(torch.equal(found[key], tensor) for key, tensor in expected.items())
     with safe_open(output, "pt") as file:

@@ -1,7 +1,6 @@
 """How fast training images are loaded: our decode, crop and flip in bytes against the classic chain of Pillow images
 and float tensors, on the same files, both to normalized batches on the device."""
 
-import argparse
 import tempfile
 import time
 from pathlib import Path
@@ -12,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision import transforms as T
 
+from utils.command_line.commands import BenchmarkOptions
 from utils.data.formats.image_folder import ImageFolder
 from utils.data.large_images import MEAN, STD, LargeImages, Samples
 from utils.data.rows import EncodedRows, first_rows
@@ -25,21 +25,21 @@ CLASSIC = T.Compose(
 )  # of torchvision's and PyTorch's own ImageNet examples
 
 
-def loader(args: argparse.Namespace) -> dict[str, float]:
+def loader(options: BenchmarkOptions) -> dict[str, float]:
     """Images per second of one core, ours and classic, in turns; the ratio is ours over classic.
 
     Counted is the time of the processor, so that a busy machine does not count.
     """
-    threads, side = torch.get_num_threads(), args.image_size
+    threads, side = torch.get_num_threads(), options.image_size
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as scratch:
-        folder = args.data_dir
+        folder = options.data_dir
         rows = read_large("", folder)[0] if folder else generated_images(Path(scratch))
-        index = first_rows(rows, min(args.batch_size, len(rows)))
-        data = LargeImages(Samples(rows, index, side), 1, args.device, workers=0)
+        index = first_rows(rows, min(options.batch_size, len(rows)))
+        data = LargeImages(Samples(rows, index, side), 1, torch.device(options.device), workers=0)
         CLASSIC.transforms[0].size = (side, side)
         times = torch.tensor(
-            [(ours(data, i), classic(data)) for i in range(args.warm_up + args.repetitions)][args.warm_up :],
+            [(ours(data, i), classic(data)) for i in range(options.warm_up + options.repetitions)][options.warm_up :],
             dtype=torch.float64,
         )
     torch.set_num_threads(threads)

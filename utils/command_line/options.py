@@ -100,6 +100,8 @@ class Options(DataOptions, ImageOptions, ModelOptions, SparseOptions, TicketOpti
 class CifarOptions(SmallImageOptions, Options):
     """Those of main_cifar.py."""
 
+    program = "main_cifar.py"
+
 
 def _data_name(options: DataOptions) -> str:
     return Path(options.data_dir).resolve().name if options.data_dir else "ILSVRC/imagenet-1k"
@@ -108,6 +110,8 @@ def _data_name(options: DataOptions) -> str:
 @dataclass(frozen=True, kw_only=True)
 class ImageNetOptions(LargeImageOptions, ImageNetRunOptions, Options):
     """Those of main_imagenet.py, and what the papers change on ImageNet."""
+
+    program = "main_imagenet.py"
 
     data: str = derived(_data_name, "a data set of the Hub (the name of --data-dir, else ILSVRC/imagenet-1k)",
                         metavar="NAME")  # fmt: skip
@@ -151,11 +155,15 @@ def changes_results(name: str, *, parts: bool = True) -> bool:
 
 def effective(options: Options) -> dict[str, Any]:
     """The options that made a difference: what args.yaml records, and what --config reads back."""
-    known = {name: value for name, value in vars(options).items() if ROWS[name].recorded}
+    values = {
+        name: getattr(options, name)
+        for name, row in rows(type(options)).items()
+        if row.recorded and not does_nothing(row, options)
+    }
     return {
         name: list(value) if isinstance(value, tuple) else value
-        for name, value in known.items()
-        if value not in (None, ()) and not does_nothing(options, name)
+        for name, value in values.items()
+        if value not in (None, ())
     }
 
 

@@ -1,14 +1,15 @@
 """From a command line to frozen options: `--config`, defaults, and what does not fit together."""
 
 import argparse
-import sys
-from collections.abc import Collection, Sequence
+import difflib
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, NoReturn, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NoReturn, TypeVar, get_args, get_origin, get_type_hints
 
 from sparselearning.errors import UsageError
 from utils.command_line.config import config_words
+from utils.command_line.paths import file_path
 from utils.command_line.rows import Group, Row, defaults, does_nothing, flag, groups, rows, shown
 
 G = TypeVar("G", bound=Group)
@@ -19,6 +20,14 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+    def given(self, words: Sequence[str] | None) -> dict[str, Any]:
+        """{name: value} of the options that are given."""
+        known, unknown = self.parse_known_args(words)
+        if unknown:
+            near = difflib.get_close_matches(unknown[0], self._option_string_actions, 1)
+            self.error(f"unrecognized arguments: {' '.join(unknown)}" + (f", did you mean {near[0]}?" if near else ""))
+        return {name: tuple(value) if isinstance(value, list) else value for name, value in vars(known).items()}
 
 
 class Help(argparse.RawDescriptionHelpFormatter):
@@ -34,10 +43,10 @@ def parse(kind: type[G], description: str | None, argv: Sequence[str] | None = N
     Exits with status 2 and one line on stderr when an option is unknown, has no such value or does nothing.
     """
     parser = build_parser(kind, description or "")
-    given = _words(parser, argv)
+    given = parser.given(argv)
     try:
         if "config" in given:
-            given = _words(parser, config_words(parser._actions, Path(given["config"]))) | given
+            given = parser.given(config_words(parser._actions, Path(given["config"]))) | given
         values = defaults(kind)
         for name, row in rows(kind).items():
             values |= row.brings if given.get(name) else {}
@@ -48,12 +57,6 @@ def parse(kind: type[G], description: str | None, argv: Sequence[str] | None = N
         parser.error(str(error))
 
 
-def _words(parser: Parser, argv: Sequence[str] | None) -> dict[str, Any]:
-    """What is given, by name."""
-    given = vars(parser.parse_args(argv))
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
-
-
 def check(options: Group, given: Collection[str]) -> None:
     """Refuse options that would do nothing and numbers that mean nothing.
 
@@ -61,8 +64,8 @@ def check(options: Group, given: Collection[str]) -> None:
         UsageError: names the option and the remedy.
     """
     known = rows(type(options))
-    for name in known:
-        if name in given and (why := does_nothing(options, name)):
+    for name, row in known.items():
+        if name in given and (why := does_nothing(row, options)):
             raise UsageError(f"{flag(name)} does nothing {why}")
     for name, row in known.items():
         value = getattr(options, name)
@@ -75,28 +78,43 @@ def check(options: Group, given: Collection[str]) -> None:
 
 def build_parser(kind: type[Group], description: str) -> Parser:
     """All groups; defaults are shown and stay out of the namespace, to tell what was given."""
+    types, values = get_type_hints(kind), defaults(kind)
     parser = Parser(
-        prog=Path(sys.argv[0]).name,
-        usage="%(prog)s [--option VALUE ...]",
+        prog=kind.program,
+        usage=" ".join(("%(prog)s", *_needed(kind, values), "[--option VALUE ...]")),
         description=description.strip(),
         formatter_class=Help,
         argument_default=argparse.SUPPRESS,
         allow_abbrev=False,
         add_help=False,
     )
-    types, values = get_type_hints(kind), defaults(kind)
     for cls, options in groups(kind).items():
         title, _, intro = (cls.__doc__ or "").partition(": ")
         group = parser.add_argument_group(title, intro)
         for name, row in options.items():
+            required = name not in values
             default = values.get(name)
             added = "" if default in (None, False, ()) else f" ({shown(default)})"
-            group.add_argument(flag(name), **_settings(types[name], row), help=row.help + added)
+            group.add_argument(
+                name if row.positional else flag(name),
+                **_settings(types[name], row, required),
+                help=row.help + added,
+            )
     group.add_argument("--help", "-h", action="help", help="show this and exit")
     return parser
 
 
-def _settings(annotation: Any, row: Row) -> dict[str, Any]:
+def _needed(kind: type[Group], values: Collection[str]) -> Iterator[str]:
+    """What stands in the usage: what must be given, and what has no name of its own."""
+    for name, row in rows(kind).items():
+        words = f"{row.metavar} ..." if row.positional else f"{flag(name)} {row.metavar} ..."
+        if name not in values:
+            yield words
+        elif row.positional:
+            yield f"[{words}]"
+
+
+def _settings(annotation: Any, row: Row, required: bool) -> dict[str, Any]:
     """What argparse is told of an option."""
     if annotation is bool:
         return {"action": "store_true"}
@@ -105,5 +123,10 @@ def _settings(annotation: Any, row: Row) -> dict[str, Any]:
     settings: dict[str, Any] = {"metavar": row.metavar, "choices": row.choices and list(row.choices)}
     if get_origin(annotation) is tuple:
         parts = get_args(annotation)
-        annotation, settings["nargs"] = parts[0], "+" if parts[-1] is Ellipsis else len(parts)
-    return {name: value for name, value in settings.items() if value} | {"type": row.read or annotation}
+        several = "+" if required or not row.positional else "*"
+        annotation, settings["nargs"] = parts[0], several if parts[-1] is Ellipsis else len(parts)
+    if get_origin(annotation) is Literal:
+        annotation, settings["choices"] = str, list(get_args(annotation))
+    settings["type"] = row.read or (file_path if annotation is Path else annotation)
+    settings["required"] = required and not row.positional
+    return {name: value for name, value in settings.items() if value}

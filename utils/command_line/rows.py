@@ -6,7 +6,7 @@ What the command line takes, --help shows, `parse` refuses and a run records is 
 import dataclasses
 import math
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, Literal, NamedTuple, Self, TypeVar
+from typing import Any, ClassVar, Literal, NamedTuple, Self, TypeVar
 
 T = TypeVar("T")
 
@@ -52,13 +52,14 @@ class Row:
         fits: the numbers that it, or each of several, may be.
         read: makes the value of a word; None: the type in the annotation does.
         derive: makes the value of the other options where it is not given.
-        needs: switches; without one of them the option does nothing and is refused.
+        needs: switches, or options and their values, as "bn recompute"; without one of them this does nothing and is
+            refused.
         only: {another option: those of its values with which this one does anything}.
         idle: {a switch with which it does nothing: why, as "whose learning rate is its own"}.
         brings: of a switch: the defaults of other options that it changes.
         changes: what another value changes: "results"; how a batch is cut into "parts"; or "nothing" in a run.
         recorded: does it stand in args.yaml?
-        positional: is it given without its name?
+        positional: is it given without its name, and perhaps several times?
     """
 
     help: str
@@ -97,7 +98,12 @@ class Group:
 
     A class that extends a group adds to it, and one that extends several puts them together; it may change the default
     of a row by a plain assignment, or the whole row by another.
+
+    Attributes:
+        program: what is typed to start the program that has these options.
     """
+
+    program: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
         for name, row in rows(type(self)).items():
@@ -142,16 +148,21 @@ def defaults(kind: type[Group]) -> dict[str, Any]:
     return {name: fields[name].default for name in rows(kind) if fields[name].default is not dataclasses.MISSING}
 
 
-def does_nothing(options: Group, name: str) -> str:
+def does_nothing(row: Row, options: Group) -> str:
     """Why an option does nothing among the others, e.g. "without --sparse: add ..."; empty where it does something."""
-    row = rows(type(options))[name]
-    if row.needs and not any(getattr(options, switch) for switch in row.needs):
+    if row.needs and not any(is_on(options, need) for need in row.needs):
         owners = " or ".join(map(flag, row.needs))
         return f"without {owners}: add {owners}, or leave it out"
     for other, values in row.only.items():
         if (value := getattr(options, other)) not in values:
             return f"with {flag(other)} {value}: it is for {' and '.join(values)}"
     return next((f"with {flag(switch)}, {why}" for switch, why in row.idle.items() if getattr(options, switch)), "")
+
+
+def is_on(options: Group, need: str) -> bool:
+    """Is a switch on, or the value given; or, of "bn recompute", has the option this value?"""
+    name, _, value = need.partition(" ")
+    return getattr(options, name) == value if value else bool(getattr(options, name))
 
 
 def flag(name: str) -> str:

@@ -82,7 +82,7 @@ class TicketOptions(Group):
     lr_high: float = option(0.005, "learning rate in the middle of a cycle", metavar="LR", fits=RATE, needs=CYCLIC)
     superpose: str = option("cia", "averaging: connection independent, aware, or moving", choices=AVERAGES, needs=SUP)
     cima_beta: float = option(0.8, "cima: weight of the tickets before the newest", metavar="B", fits=FROM_0,
-                              needs=SUP, only={"superpose": ["cima"]})  # fmt: skip
+                              needs=("superpose cima",))  # fmt: skip
     prune_average: str = option("every", "back to the density: after every averaging, and the next goes on from there, "
                                 "as in the papers; or only the last, of the plain mean", choices=PRUNINGS,
                                 needs=SUP)  # fmt: skip

@@ -1,6 +1,5 @@
 """Several saved tickets of one model: what they say of themselves, where they have to agree, and what they prune."""
 
-import argparse
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from sparselearning.errors import UsageError
 from sparselearning.layers import maskable_weights
 from sparselearning.superposition import Ticket
 from sparselearning.tickets import read_header
+from utils.command_line.commands import SuperposeOptions
 from utils.data.recipes import PREPROCESSING, RECIPES, Preprocessing
 from utils.run_folder.tickets import check_same_model, read_ticket
 
@@ -23,7 +23,7 @@ class Tickets:
     """Saved tickets of one model, read one at a time.
 
     Args:
-        args: the options `tickets`, and `data`, `model`, `density` where given; else the headers say.
+        options: `tickets`, and `data`, `model`, `density` where given; else the headers say.
 
     Attributes:
         names, count: the maskable weights, and round(density · N), how many of them a ticket keeps.
@@ -32,11 +32,11 @@ class Tickets:
         UsageError: they do not agree with each other or with the options.
     """
 
-    def __init__(self, args: argparse.Namespace) -> None:
-        self.paths: list[Path] = args.tickets
+    def __init__(self, options: SuperposeOptions) -> None:
+        self.paths = options.tickets
         self.headers = [read_header(path) for path in self.paths]
-        self.data, self.model = (agreed(self.headers, name, getattr(args, name)) for name in ("data", "model"))
-        self.density = common_density(self.headers) if args.density is None else args.density
+        self.data, self.model = (agreed(self.headers, name, getattr(options, name)) for name in ("data", "model"))
+        self.density = common_density(self.headers) if options.density is None else options.density
         self.first = read_ticket(self.paths[0])
         self.exempt = agreed(self.headers, "exempt")
         self.names = maskable_names(self.first, self.model, (self.exempt or "").split())
@@ -111,7 +111,7 @@ def trained_on(headers: Iterable[Header]) -> set[tuple[float | None, float | Non
     return {(number(header, "limit_train"), number(header, "valid_fraction")) for header in headers}
 
 
-def training_part(args: argparse.Namespace, headers: Iterable[Header]) -> tuple[int | None, float]:
+def training_part(options: SuperposeOptions, headers: Iterable[Header]) -> tuple[int | None, float]:
     """(limit_train, valid_fraction) that part the training images as the tickets' runs did.
 
     Raises:
@@ -119,23 +119,23 @@ def training_part(args: argparse.Namespace, headers: Iterable[Header]) -> tuple[
             --limit-train and --valid-fraction ask for.
     """
     said = trained_on(headers)
-    if len(said) > 1 and args.greedy:
+    if len(said) > 1 and options.greedy:
         raise UsageError("--greedy needs tickets trained on the same images: train all with --valid-fraction 0.1")
     limit, fraction = said.pop() if len(said) == 1 else (None, None)
     if fraction is None:  # then the user knows
-        limit, fraction = args.limit_train, args.valid_fraction
-    if args.greedy:
+        limit, fraction = options.limit_train, options.valid_fraction
+    if options.greedy:
         if fraction is None:
             raise UsageError("the tickets do not say what they held out to choose by: add their --valid-fraction")
         if fraction == 0:
             raise UsageError("the tickets held out no images to choose by: train with --valid-fraction 0.1")
         for flag, given, own in (
-            ("--valid-fraction", args.valid_fraction, fraction),
-            ("--limit-train", args.limit_train, limit),
+            ("--valid-fraction", options.valid_fraction, fraction),
+            ("--limit-train", options.limit_train, limit),
         ):
             if given not in (None, own):
                 raise UsageError(f"{flag} {given} is not what the tickets were trained with: leave it out")
-    limit = limit if args.limit_train is None else args.limit_train
+    limit = limit if options.limit_train is None else options.limit_train
     return None if limit is None else int(limit), fraction or 0.0
 
 

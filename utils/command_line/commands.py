@@ -1,0 +1,136 @@
+"""The options of the commands `python -m utils.NAME`."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Self
+
+from sparselearning.averages import AVERAGES, PRUNINGS
+from sparselearning.errors import UsageError
+from sparselearning.methods import METHODS
+from utils.command_line.paths import check_owner, check_report, place
+from utils.command_line.rows import FROM_0, TO_1, Group, count, derived, is_on, option, required
+from utils.command_line.sparse_options import TicketOptions
+
+READS_DATA = ("evaluate", "greedy", "bn recompute", "data_dir")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TicketFileOptions(Group):
+    """tickets: What is taken, and the data and the model that it is of."""
+
+    tickets: tuple[Path, ...] = required("safetensors files", metavar="FILE")
+    data: str | None = option(None, "as main_cifar.py takes it (what the tickets say)", metavar="NAME")
+    data_dir: str | None = option(None, "read the data here instead of from the Hub", metavar="FOLDER", read=place)
+    model: str | None = option(None, "(what the tickets say)", metavar="NAME")
+    limit_test: int | None = option(None, "use the first N test images only", metavar="N", fits=count(10**9))
+    json: Path | None = option(None, "write the numbers here", metavar="FILE")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateOptions(TicketFileOptions):
+    """Those of utils.evaluate."""
+
+    program = "python -m utils.evaluate"
+
+    def checked(self, given: Collection[str]) -> Self:
+        check_report("--json", self.json, ".json", *self.tickets)
+        return self
+
+
+@dataclass(frozen=True, kw_only=True)
+class SuperpositionOptions(Group):
+    """superposition: How the tickets are averaged, and where the average is kept."""
+
+    density: float | None = option(None, "fraction of maskable weights that is kept (the tickets')", metavar="D",
+                                   fits=TO_1)  # fmt: skip
+    superpose: str = option("cia", "averaging", choices=AVERAGES)
+    cima_beta: float = option(TicketOptions.cima_beta, "cima: weight of the tickets before the newest", metavar="B",
+                              fits=FROM_0, needs=("superpose cima",))  # fmt: skip
+    prune_average: str = derived(
+        lambda options: "last" if options.greedy else "every", "back to the density: after every averaging, and the "
+        "next goes on from there; or only the last, of the plain mean (every; last with --greedy)",
+        choices=PRUNINGS)  # fmt: skip
+    greedy: bool = option(False, "only tickets that leave it as accurate on validation images, best first")
+    bn: str = option("average", "batch-norm statistics: averaged, or one pass over the training images",
+                     choices=("average", "recompute"))  # fmt: skip
+    evaluate: bool = option(False, "all on the test images; so does whatever else reads data: --greedy, --bn recompute "
+                            "and --data-dir")  # fmt: skip
+    limit_train: int | None = option(None, "use the first N training images only (as the tickets did)", metavar="N",
+                                     fits=count(10**9), needs=("greedy", "bn recompute"))  # fmt: skip
+    valid_fraction: float | None = option(None, "the part of the training images that no ticket was trained on (what "
+                                          "the tickets say)", metavar="F", fits=FROM_0, needs=("greedy",))  # fmt: skip
+    output: Path = option(Path("superposed.safetensors"), "the file to write", metavar="FILE")
+    overwrite: bool = option(False, "replace the file that --output names")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SuperposeOptions(TicketFileOptions, SuperpositionOptions):
+    """Those of utils.superpose."""
+
+    program = "python -m utils.superpose"
+    limit_test: int | None = option(None, "use the first N test images only", metavar="N", fits=count(10**9),
+                                    needs=READS_DATA)  # fmt: skip
+
+    @property
+    def reads_data(self) -> bool:
+        return any(is_on(self, need) for need in READS_DATA)
+
+    def checked(self, given: Collection[str]) -> Self:
+        if len(self.tickets) < 2:
+            raise UsageError("one ticket is no superposition: give --tickets two files or more")
+        if self.output.resolve() in [path.resolve() for path in self.tickets]:
+            raise UsageError(f"--output {self.output} is one of the tickets: give it another name")
+        if self.output.exists() and not self.overwrite:
+            raise UsageError(f"{self.output} exists: give another --output, or --overwrite to replace it")
+        check_owner("--output", self.output, ".safetensors", self.json)
+        check_report("--json", self.json, ".json", *self.tickets)
+        return self
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportOptions(Group):
+    """table: Which runs are in it, and what is made of it."""
+
+    program = "python -m utils.report"
+    runs: tuple[str, ...] = required("run folder, summary.json, or folder above run folders", metavar="RUN",
+                                     positional=True)  # fmt: skip
+    json: Path | None = option(None, "the table as data", metavar="FILE")
+    csv: Path | None = option(None, "the table as data", metavar="FILE")
+    plot: Path | None = option(None, "a picture of it", metavar="FILE")
+    significance: bool = option(False, "and a table of Kolmogorov-Smirnov tests: every method with Sup-tickets against "
+                                "itself without, of other seeds")  # fmt: skip
+    layers: bool = option(False, "and a table of the sparsity of every layer and stage")
+    dense_epochs: int | None = option(None, "length of the dense training that FLOPs are relative to (that of the "
+                                      "table, else its longest run)", metavar="N", fits=count(10**9))  # fmt: skip
+    counting: Literal["plain", "rigl"] = option("plain", "FLOPs of a weight: 2, or as RigL counts them")
+
+    def checked(self, given: Collection[str]) -> Self:
+        check_report("--json", self.json, ".json", self.csv, self.plot)
+        check_report("--csv", self.csv, ".csv", self.plot)
+        check_report("--plot", self.plot, self.plot.suffix if self.plot else "")
+        return self
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkOptions(Group):
+    """benchmarks: What is timed, and how often."""
+
+    program = "python -m utils.benchmark"
+    names: tuple[str, ...] = option((), "step, topology, superpose, train or loader (all)", metavar="NAME",
+                                    positional=True)  # fmt: skip
+    model: str = option("resnet50", "as main_cifar.py takes it", metavar="NAME")
+    batch_size: int = option(32, "images per step", metavar="N", fits=count(100_000))
+    method: str = option("rigl", "how connections move", choices=METHODS)
+    density: float = option(0.1, "part of the weights kept", metavar="D", fits=TO_1)
+    repetitions: int = option(10, "pairs to take ratios of", metavar="N", fits=count(100_000))
+    warm_up: int = option(2, "pairs before, which do not count", metavar="N", fits=count(100_000))
+    device: Literal["auto", "cpu", "cuda"] = option("auto", "a GPU where there is one")
+    mixed_precision: Literal["no", "bf16"] = option("no", "of both sides")
+    data_dir: str | None = option(None, "loader: images to read (generated ones)", metavar="FOLDER", read=place)
+    image_size: int = option(224, "loader: side of a crop", metavar="N", fits=count(2048))
+    json: Path | None = option(None, "write the numbers here", metavar="FILE")
+
+    def checked(self, given: Collection[str]) -> Self:
+        check_report("--json", self.json, ".json")
+        return self
