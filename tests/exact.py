@@ -43,6 +43,12 @@ def through_a_file(state: Any) -> Any:
     return torch.load(file, weights_only=True)
 
 
+def optimizer_state(optimizer: torch.optim.Optimizer, weight: Tensor) -> dict[str, Tensor]:
+    """The numbers that it remembers for each single weight."""
+    state = optimizer.state[weight].items()
+    return {name: s for name, s in state if isinstance(s, Tensor) and s.shape == weight.shape}
+
+
 def check_sparse(masking: Masking, nnz: int = NNZ) -> None:
     """The masks have `nnz` entries, the bookkeeping says so, and outside them weights and optimizer state are zero."""
     assert sum(int(mask.sum()) for mask in masking.masks.values()) == nnz
@@ -54,9 +60,8 @@ def check_sparse(masking: Masking, nnz: int = NNZ) -> None:
         assert mask.any()
         assert bits(weight[~mask]) == bits(torch.zeros_like(weight[~mask])), name  # +0.0
         assert (masking.ever_active[name] | ~mask).all()
-        for key, state in masking.optimizer.state[weight].items():
-            if isinstance(state, Tensor) and state.shape == weight.shape:
-                assert (state[~mask] == state[~mask][:1]).all(), (name, key)  # 0, or as it was at first
+        for key, state in optimizer_state(masking.optimizer, weight).items():
+            assert (state[~mask] == state[~mask][:1]).all(), (name, key)  # 0, or as it was at first
 
 
 class Exact:
@@ -84,9 +89,8 @@ class Exact:
             assert not weight[~mask].any(), name
             # the optimizer met the gradient while the masks were still the old ones
             assert weight.grad is None or not weight.grad[~self.before[name]].any(), name
-            for key, state in self.masking.optimizer.state[weight].items():
-                if isinstance(state, Tensor) and state.shape == weight.shape:
-                    assert not state[~mask].any(), (name, key)
+            for key, state in optimizer_state(self.masking.optimizer, weight).items():
+                assert not state[~mask].any(), (name, key)
         self.before = copy.deepcopy(masks)
 
     def end(self) -> dict[str, Tensor]:

@@ -38,7 +38,7 @@ def backward(model: nn.Module, seed: int = 0) -> Tensor:
     x, y = batch(seed)
     loss = F.cross_entropy(model(x.to(next(model.parameters()).dtype)), y)
     loss.backward()
-    return loss
+    return loss.detach()
 
 
 def train(model: nn.Module, optimizer: torch.optim.Optimizer, seeds: Iterable[int]) -> None:
@@ -89,6 +89,16 @@ def set_masks(masking: Masking, *masks: Sequence[Any]) -> None:
     for name, mask in zip(state["masks"], masks, strict=True):
         state["masks"][name] = torch.tensor(mask, dtype=torch.bool).view(state["masks"][name].shape)
     masking.load_state_dict(state)
+
+
+def random_step(masking: Masking, number: int, but: tuple[str, ...] = ()) -> dict[str, Tensor]:
+    """One step with gradients of normal numbers, of all layers but these; returns the gradients."""
+    rng = torch.Generator().manual_seed(number)
+    gradients = {name: torch.randn(weight.shape, generator=rng) for name, weight in masking.weights.items()}
+    for name, weight in masking.weights.items():
+        weight.grad = None if name in but else gradients[name].clone()
+    masking.optimizer.step()
+    return gradients
 
 
 class Tied(nn.Module):

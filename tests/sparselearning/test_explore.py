@@ -6,10 +6,21 @@ import math
 import pytest
 import torch
 
-from sparselearning import Masking, UsageError
+from sparselearning import Exploration, Masking, UsageError
 from tests.exact import bits, check_sparse
 from tests.misuse import inf
-from tests.networks import batch, give_gradients, layers, network, random_layers, row, set_masks, sgd, train
+from tests.networks import (
+    batch,
+    give_gradients,
+    layers,
+    network,
+    random_layers,
+    random_step,
+    row,
+    set_masks,
+    sgd,
+    train,
+)
 
 
 @pytest.mark.parametrize("method", ["static", "snip"])
@@ -127,3 +138,20 @@ def test_an_exploration_of_the_largest_is_refused_by_dsr() -> None:
     masking = Masking(model, sgd(model), "dsr", 0.3)
     with pytest.raises(UsageError, match="DSR drops what is below its threshold"):
         masking.explore(0.5, drop="largest")
+
+
+def test_a_phase_explores_once_at_its_start_and_then_keeps_its_topology() -> None:
+    model = layers((20, 20))
+    masking = Masking(model, sgd(model, weight_decay=0.0), "rigl", 0.2, update_frequency=2)
+    changes = []
+    for number in range(14):
+        if number == 6:
+            masking.begin_phase(6, 14, updates=False, explore=Exploration(0.5))
+        before = masking.masks["0.weight"].clone()
+        random_step(masking, number)
+        changes.append(int((before & ~masking.masks["0.weight"]).sum()))
+    assert [number for number, change in enumerate(changes) if change] == [1, 3, 5, 6]  # updates, and one exploration
+    masking.begin_phase(6, 14, updates=False, explore=Exploration(0.5))  # a run that goes on within the phase
+    assert masking.masks["0.weight"].equal(before)
+    random_step(masking, 14)
+    assert masking.masks["0.weight"].equal(before)

@@ -3,15 +3,14 @@
 import copy
 import io
 import itertools
-from collections.abc import Mapping
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
 
 from sparselearning import Masking, UsageError, take_ticket
+from tests.exact import bits, through_a_file
+from tests.networks import network, sgd, train
 
 State = dict[str, Any]
 PARTS = ("masking built", "model", "optimizer", "masking")
@@ -20,10 +19,9 @@ ORDERS = [order for order in itertools.permutations(PARTS) if order.index("maski
 
 class Training:
     def __init__(self, seed: int, method: str = "rigl") -> None:
-        torch.manual_seed(seed)
         self.method = method
-        self.model = nn.Sequential(nn.Linear(20, 30), nn.ReLU(), nn.BatchNorm1d(30), nn.Linear(30, 10))
-        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-3)
+        self.model = network(seed)
+        self.optimizer = sgd(self.model)
         self.masking: Masking
 
     def build(self) -> None:
@@ -34,34 +32,17 @@ class Training:
         self.build() if part == "masking built" else getattr(self, part).load_state_dict(state[part])
 
     def train(self, steps: range) -> None:
-        for step in steps:
-            rng = torch.Generator().manual_seed(step)
-            x, y = torch.randn(16, 20, generator=rng), torch.randint(10, (16,), generator=rng)
-            F.cross_entropy(self.model(x), y).backward()
-            self.optimizer.step()
-            self.optimizer.zero_grad()
+        train(self.model, self.optimizer, steps)
 
     def state(self) -> State:
         return {part: getattr(self, part).state_dict() for part in PARTS[1:]}
-
-
-def stored(state: State) -> State:
-    """Through a file, as checkpoints go."""
-    file = io.BytesIO()
-    torch.save(state, file)
-    file.seek(0)
-    return torch.load(file, weights_only=True)
-
-
-def bits(tensors: Mapping[str, Tensor]) -> dict[str, bytes]:
-    return {name: tensor.detach().numpy().tobytes() for name, tensor in tensors.items()}
 
 
 def saved_and_final(method: str) -> tuple[State, dict[str, bytes]]:
     run = Training(0, method)
     run.build()
     run.train(range(7))
-    state = stored(run.state())
+    state = through_a_file(run.state())
     run.train(range(7, 14))
     return state, bits(run.model.state_dict())
 
@@ -98,7 +79,7 @@ def test_a_run_goes_back_to_a_checkpoint_in_any_order(first: str) -> None:
     run = Training(0)
     run.build()
     run.train(range(7))
-    state = stored(run.state())
+    state = through_a_file(run.state())
     run.train(range(7, 14))
     final = bits(run.model.state_dict())
     for part in (first, "masking" if first == "model" else "model", "optimizer"):

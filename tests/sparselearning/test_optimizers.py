@@ -1,14 +1,16 @@
 """Sparse training with any optimizer is what one would do by hand: mask, step, mask, and move the state along."""
 
+import copy
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from sparselearning import Masking
+from tests.exact import optimizer_state
+from tests.networks import backward, network
 
 Optimizer = Callable[..., torch.optim.Optimizer]
 
@@ -32,22 +34,9 @@ every_optimizer = pytest.mark.parametrize("optimizer", OPTIMIZERS)
 
 
 def build(optimizer: str) -> tuple[nn.Sequential, torch.optim.Optimizer]:
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Conv2d(2, 6, 3), nn.Flatten(), nn.Linear(54, 8), nn.ReLU(), nn.Linear(8, 4))
+    model = network()
     make, options = OPTIMIZERS[optimizer]
     return model, make(model.parameters(), **options)
-
-
-def backward(model: nn.Module, step: int) -> None:
-    rng = torch.Generator().manual_seed(step)
-    x, y = torch.randn(6, 2, 5, 5, generator=rng), torch.randint(4, (6,), generator=rng)
-    F.cross_entropy(model(x), y).backward()
-
-
-def state_of(optimizer: torch.optim.Optimizer, weight: Tensor) -> dict[str, Tensor]:
-    """The numbers that the optimizer remembers for each single weight."""
-    state = optimizer.state[weight].items()
-    return {name: s for name, s in state if isinstance(s, Tensor) and s.shape == weight.shape}
 
 
 def top(scores: Tensor, k: int) -> Tensor:
@@ -65,7 +54,7 @@ def test_training_is_what_one_would_do_by_hand(optimizer: str) -> None:
     masking = Masking(model, stepper, "rigl", 0.3, update_frequency=3, prune_rate=0.4)
     twin, by_hand = build(optimizer)
     parameters = dict(twin.named_parameters())
-    masks = {name: mask.clone() for name, mask in masking.masks.items()}
+    masks = copy.deepcopy(masking.masks)
     for name, mask in masks.items():
         parameters[name][~mask] = 0
 
@@ -75,14 +64,14 @@ def test_training_is_what_one_would_do_by_hand(optimizer: str) -> None:
             swap = min(-int(-rate * nnz // 1), weight.numel() - nnz)
             kept = top(torch.where(mask, weight.abs(), -1), nnz - swap)
             new = kept | top(torch.where(kept, -1, weight.grad.abs()), swap)
-            for tensor in (weight, *state_of(by_hand, weight).values()):
+            for tensor in (weight, *optimizer_state(by_hand, weight).values()):
                 tensor[~(mask & new)] = 0  # regrown weights keep value and state, the newly grown start from zero
             mask.copy_(new)
 
     for step in range(1, 14):
-        for network in (model, twin):
+        for one in (model, twin):
             with torch.enable_grad():
-                backward(network, step)
+                backward(one, step)
         if step == 8:
             masking.explore(0.5)
             move(0.5)
@@ -100,8 +89,8 @@ def test_training_is_what_one_would_do_by_hand(optimizer: str) -> None:
 
         for name, weight in model.named_parameters():
             assert torch.equal(weight, parameters[name]), (step, name)
-            for key, state in state_of(stepper, weight).items():
-                assert torch.equal(state, state_of(by_hand, parameters[name])[key]), (step, name, key)
+            for key, state in optimizer_state(stepper, weight).items():
+                assert torch.equal(state, optimizer_state(by_hand, parameters[name])[key]), (step, name, key)
         for name, mask in masks.items():
             assert torch.equal(masking.masks[name], mask), (step, name)
     assert masking.grown > 0
@@ -121,7 +110,7 @@ def test_inactive_weights_and_their_state_stay_at_zero(method: str, optimizer: s
         stepper.zero_grad()
         for name, mask in masking.masks.items():
             weight = masking.weights[name].detach()
-            for tensor in (weight, *state_of(stepper, masking.weights[name]).values()):
+            for tensor in (weight, *optimizer_state(stepper, masking.weights[name]).values()):
                 assert not tensor[~mask].any(), (step, name)
             assert not weight[~mask].signbit().any()
 
@@ -133,7 +122,7 @@ def test_weights_that_stay_feel_nothing_of_those_that_move(optimizer: str) -> No
     for update_frequency in (2, 1000):
         model, stepper = build(optimizer)
         masking = Masking(model, stepper, "rigl", 0.3, update_frequency=update_frequency)
-        masks = {name: mask.clone() for name, mask in masking.masks.items()}
+        masks = copy.deepcopy(masking.masks)
         for step in range(2):
             backward(model, step)
             stepper.step()
@@ -146,8 +135,8 @@ def test_weights_that_stay_feel_nothing_of_those_that_move(optimizer: str) -> No
         assert grown.any()
         assert torch.equal(a[survivors], b[survivors])
         assert not a[grown].any()
-        for key, state in state_of(moved_stepper, a).items():
-            assert torch.equal(state[survivors], state_of(still_stepper, b)[key][survivors]), key
+        for key, state in optimizer_state(moved_stepper, a).items():
+            assert torch.equal(state[survivors], optimizer_state(still_stepper, b)[key][survivors]), key
             assert not state[grown].any(), key
 
 
@@ -173,8 +162,8 @@ def test_junk_in_inactive_gradients_reaches_nothing(optimizer: str, junk: float)
     for name, mask in masking.masks.items():
         assert torch.equal(mask, clean.masks[name])
         assert torch.equal(masking.weights[name], clean.weights[name])
-        for key, state in state_of(stepper, masking.weights[name]).items():
-            assert torch.equal(state, state_of(clean_stepper, clean.weights[name])[key]), key
+        for key, state in optimizer_state(stepper, masking.weights[name]).items():
+            assert torch.equal(state, optimizer_state(clean_stepper, clean.weights[name])[key]), key
 
 
 class Jitter(torch.optim.Optimizer):
@@ -197,7 +186,7 @@ def test_state_of_any_number_type_follows_the_masks(dtype: torch.dtype) -> None:
     masking = Masking(model, optimizer, "set", 0.3, update_frequency=2)
     for weight in masking.weights.values():
         optimizer.state[weight]["remembered"] = torch.ones_like(weight, dtype=dtype)
-    before = {name: mask.clone() for name, mask in masking.masks.items()}
+    before = copy.deepcopy(masking.masks)
     for _ in range(2):
         optimizer.step()
     for name, mask in masking.masks.items():
@@ -211,7 +200,7 @@ def test_an_optimizer_that_moves_everything_moves_no_inactive_weight(method: str
     options = {"prune_end": 4} if method == "gmp" else {}
     masking = Masking(model, optimizer, method, 0.3, update_frequency=2, **options)
     for _ in range(5):
-        before = {name: mask.clone() for name, mask in masking.masks.items()}
+        before = copy.deepcopy(masking.masks)
         optimizer.step()
         assert sum(int(weight.count_nonzero()) for weight in masking.weights.values()) <= masking.nnz
         for name, weight in masking.weights.items():  # one that was inactive in the step has just grown, at zero
@@ -227,4 +216,4 @@ def test_exploring_before_the_first_step_needs_no_state() -> None:
         stepper.step()
         assert masking.grown > 0
         for weight in masking.weights.values():
-            assert all(state.isfinite().all() for state in state_of(stepper, weight).values())
+            assert all(state.isfinite().all() for state in optimizer_state(stepper, weight).values())
