@@ -46,4 +46,4 @@ def reaching(what: str) -> Iterator[Any]:
         kinds = {kind.__name__ for kind in type(error).__mro__}
         reason = (str(error) or type(error).__name__).strip().splitlines()[0].rstrip(":. ")
         words = next((words for kind, words in _WORDS if kind in kinds), f"was refused: {reason}")
-        raise UsageError(f"{what} {words}") from error
+        raise UsageError(f"{what} {error if isinstance(error, UsageError) else words}") from error

@@ -101,9 +101,8 @@ def packed(ticket: Mapping[str, Tensor], header: Mapping[str, str], values: str 
     """
     tensors, layout = pack(ticket, values)
     about = _about(header)
-    return _content(
-        tensors, about | {"packed": json.dumps(layout), "sha256": digest_of(unpack(tensors, layout), about)}
-    )
+    digest = digest_of(unpack(tensors, layout), about)
+    return _content(tensors, about | {"packed": json.dumps(layout, separators=(",", ":")), "sha256": digest})
 
 
 def _about(said: Mapping[str, str]) -> Header:
@@ -116,7 +115,7 @@ def _content(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> byte
     content: bytes = _safetensors().torch.save({**tensors}, {**metadata})
     start = 8 + int.from_bytes(content[:8], "little")
     header = json.loads(content[8:start])
-    text = json.dumps(header | {"__metadata__": dict(sorted(metadata.items()))}).encode()
+    text = json.dumps(header | {"__metadata__": dict(sorted(metadata.items()))}, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # so that the tensors are aligned
     return len(text).to_bytes(8, "little") + text + content[start:]
 

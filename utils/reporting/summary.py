@@ -11,7 +11,7 @@ from sparselearning.phases import Phase
 from sparselearning.superposition import Ticket
 from utils.files.whole import write_whole
 from utils.reporting.plots import draw_learning_curve, draw_sparsity
-from utils.reporting.tables import models_table
+from utils.reporting.tables import models_table, results
 from utils.training.plan import lr_scale, lr_warning
 from utils.training.run import Run
 
@@ -103,15 +103,9 @@ def finish(run: Run, ticket: Ticket) -> str:
 
 def closing_table(summary: Mapping[str, Any]) -> str:
     """Each ticket, their superposition, nnz and FLOPs."""
-    test = summary["test"]
-    rows = [(f"end of {name} phase", test[name]) for name in ("normal", "explore") if name in test]
-    rows += [(f"ticket {i}", metrics) for i, metrics in enumerate(test["tickets"], 1)]
-    rows += [("superposed", test["superposed"])] if "superposed" in test else []
-    rows += [("ensemble", test["ensemble"])] if "ensemble" in test else []
-    rows += [("final", test["final"])] if not test["tickets"] else []
     flops = summary["flops"]
     return (
-        f"{models_table('model', rows)}\n"
+        f"{models_table('model', results(summary['test']))}\n"
         f"{summary['nnz']:,} of {summary['maskable']:,} weights (density {summary['nnz'] / summary['maskable']:.4f}), "
         f"training {flops['train']:.3g} FLOPs ({flops['train_ratio']:.2f}x of as many dense epochs), "
         f"inference {flops['test_ratio']:.2f}x, "

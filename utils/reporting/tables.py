@@ -24,6 +24,14 @@ COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {
 }
 
 
+def results(test: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    """(name, numbers) of each model that summary.json has under `test`, in the order of the run."""
+    rows = [(f"end of {name} phase", test[name]) for name in ("normal", "explore") if name in test]
+    rows += [(f"ticket {i}", numbers) for i, numbers in enumerate(test["tickets"], 1)]
+    rows += [(name, test[name]) for name in ("superposed", "ensemble") if name in test]
+    return rows + ([] if test["tickets"] else [("final", test["final"])])
+
+
 def models_table(first: str, rows: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
     """A line per model, its name and its numbers; a column for each of COLUMNS that any model has.
 

@@ -1,0 +1,203 @@
+"""The model card of a ticket on the Hugging Face Hub, from what the ticket says of itself and its run folder of it."""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import models
+from models import classifiers
+from sparselearning.errors import UsageError
+from sparselearning.hub import PREFIX
+from sparselearning.methods import METHODS
+from sparselearning.superposition import Ticket
+from utils.command_line.options import ImageNetOptions, recipe_of
+from utils.command_line.paths import place
+from utils.command_line.rows import defaults, flag, rows, shown
+from utils.data.recipes import RECIPES
+from utils.files.whole import read_json
+from utils.reporting.tables import markdown, results
+from utils.run_folder.folder import PACKAGES, broken, read_options
+from utils.training.metrics import METRICS, SCORE
+
+UNKNOWN = "unknown"  # what the Hub calls a license that nobody has stated
+SHARED = ("data", "model", "method", "seed", "density")  # by which a ticket is seen to be of a run
+
+
+@dataclass
+class Origin:
+    """Where a ticket comes from: what its header says, and its run folder, where it lies in one."""
+
+    header: Mapping[str, str]
+    summary: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    env: Mapping[str, Any] = field(default_factory=dict)
+    row: str = ""  # of the results, that of this ticket
+
+    def says(self, name: str) -> Any:
+        return self.summary.get(name, self.header.get(name))
+
+
+def origin(file: Path, header: Mapping[str, str]) -> Origin:
+    """What is known of a ticket file.
+
+    Raises:
+        UsageError: the folder is that of another run, or its files cannot be read.
+    """
+    folder = file.resolve().parent
+    folder = folder.parent if folder.name == "tickets" else folder
+    if not (folder / "summary.json").is_file():
+        return Origin(header)
+    summary = read_json(folder / "summary.json")
+    env = read_json(folder / "env.json") if (folder / "env.json").is_file() else {}
+    if not isinstance(summary, dict) or not isinstance(summary.get("test"), dict) or not isinstance(env, dict):
+        raise UsageError(f"{folder} is not the folder of a finished run: its summary.json or env.json is damaged")
+    for name in SHARED:
+        if name in header and header[name] != str(summary.get(name)):
+            raise UsageError(
+                f"{file} is of {name} {header[name]}, but the run in {folder} of {summary.get(name)}: keep it in the "
+                f"folder of its own run, or in one without a summary.json"
+            )
+    stem = file.name.split(".")[0]
+    cycles = len(summary["test"].get("tickets", ()))
+    used = "superposed" if "superposed" in summary["test"] else f"ticket {cycles}" if cycles else "final"
+    row = {"ticket": used, "normal": "end of normal phase"}.get(stem, stem.replace("-", " "))
+    return Origin(header, summary, read_options(folder), env, row)
+
+
+def card(name: str, ticket: Ticket, origin: Origin, values: str | None, license: str | None) -> str:
+    """README.md of a model repository: YAML for the Hub, Markdown for people.
+
+    Args:
+        name: OWNER/NAME of the repository.
+        values: what connections were rounded to.
+        license: a license identifier of the Hub.
+
+    Raises:
+        UsageError: the summary of the run is damaged.
+    """
+    try:
+        table = results(origin.summary["test"]) if origin.summary else []
+        parts = [
+            f"# {name.split('/')[-1]}",
+            _what(origin, values),
+            "## Use\n\n" + _use(name, ticket, origin),
+            "## Results\n\n" + _results(table, origin, values) if table else "",
+            "## Training\n\n" + _training(origin) if origin.options else "",
+            f"License: {license or 'not stated by the owner of this repository'}.",
+        ]
+        return f"---\n{_metadata(name, table, origin, license)}\n---\n\n" + "\n\n".join(filter(None, parts)) + "\n"
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        if isinstance(error, UsageError):
+            raise
+        raise UsageError(f"the run's files make no model card: {broken(error)}") from error
+
+
+def _what(origin: Origin, values: str | None) -> str:
+    """What it is, in a sentence or two."""
+    method = str(origin.says("method"))
+    kind = METHODS[method].title if method in METHODS else method
+    if str(origin.says("sup_tickets")) == "True":
+        kind += " with Sup-tickets ([Yin et al. 2022](https://arxiv.org/abs/2205.15322))"
+    text = f"A {'dense' if method == 'dense' else 'sparse'} {origin.says('model')} for {origin.says('data')}"
+    if origin.summary:
+        nnz, maskable = origin.summary["nnz"], origin.summary["maskable"]
+        text += f": {nnz:,} of {maskable:,} connections (density {nnz / maskable:.4f})"
+    how = f", trained by {kind}" if method != "None" else ""
+    epochs, seed = origin.says("epochs"), origin.says("seed")
+    length = "" if epochs is None else f", {epochs} epochs, seed {seed}"
+    note = f" The values of its connections are rounded to {values}." if values else ""
+    return f"{text}{how}{length}.{note}"
+
+
+def _use(name: str, ticket: Ticket, origin: Origin) -> str:
+    """The lines that load it, and what goes in."""
+    load = f'load_ticket("{PREFIX}{name}")'
+    lines = ["from sparselearning import load_ticket", "", f"state = {load}"]
+    if built := _network(ticket, origin):
+        module, call = built
+        lines = [f"from {module} import build", *lines[:2], f"model = {call}", f"model.load_state_dict({load})"]
+    text = "```python\n" + "\n".join(lines) + "\n```"
+    if mean := origin.header.get("mean"):
+        side, std = origin.header.get("image_size"), origin.header.get("std")
+        text += f"\n\nImages are float32 (N, 3, {side}, {side}): pixels in 0..1, minus {mean}, divided by {std}."
+    return text
+
+
+def _network(ticket: Ticket, origin: Origin) -> tuple[str, str] | None:
+    """(module, call of `build`) for the network whose state dict has these tensors; None: it is none of this project's.
+    """
+    name, width = str(origin.says("model")), float(origin.header.get("width", 1))
+    narrow = "" if width == 1 else f", width={width:g}"
+    shapes = {key: tensor.shape for key, tensor in ticket.items()}
+    side = int(origin.options.get("image_size", 224))
+    sizes: tuple[tuple[Any, dict[str, int]], ...] = ((models, {}), (classifiers, {"image_size": side}))
+    for module, size in sizes:
+        try:
+            *_, head = module.build(name, 10, width=width, **size).state_dict()
+            if head in ticket:
+                classes = len(ticket[head])
+                state = module.build(name, classes, width=width, **size).state_dict()
+                if {key: tensor.shape for key, tensor in state.items()} == shapes:
+                    sized = "".join(f", {key}={value}" for key, value in size.items())
+                    return module.__name__, f'build("{name}", {classes}{sized}{narrow})'
+        except UsageError:  # it has none of this name
+            continue
+    return None
+
+
+def _results(table: Sequence[tuple[str, Mapping[str, float]]], origin: Origin, values: str | None) -> str:
+    """A row for each model of the run, this one marked."""
+    shown_metrics = {key: metric for key, metric in METRICS.items() if all(key in numbers for _, numbers in table)}
+    cells = [["model", *(metric.title for metric in shown_metrics.values())]]
+    for name, numbers in table:
+        own = f"**{name}** (this one)" if name == origin.row else name
+        cells.append([own, *(metric.text(numbers[key]) for key, metric in shown_metrics.items())])
+    flops = origin.summary["flops"]
+    note = f" They were measured before values were rounded to {values}." if values else ""
+    return (
+        f"On the test images of {origin.says('data')}.{note}\n\n{markdown(cells)}\n\n"
+        f"Training took {flops['train_ratio']:.2f} times the FLOPs of as many dense epochs, inference takes "
+        f"{flops['test_ratio']:.2f} times those of the dense network."
+    )
+
+
+def _training(origin: Origin) -> str:
+    """The command that trains it again, and with what it was done."""
+    kind = recipe_of(origin.options)
+    usual, words = defaults(kind), []
+    for name, row in rows(kind).items():
+        value = origin.options.get(name)
+        value = tuple(value) if isinstance(value, list) else value
+        # folders and files of one machine are of no use on others, and nobody's business
+        if value in (None, False, usual.get(name)) or row.read is place:
+            continue
+        words += [flag(name)] if value is True else [flag(name), *shlex.split(shown(value))]
+    script = "main_imagenet.py" if kind is ImageNetOptions else "main_cifar.py"
+    env = origin.env
+    versions = ", ".join(f"{name} {env[name]}" for name in ("python", *PACKAGES) if name in env)
+    place_of = f"\n\nOn {env['devices']} × {env['device']}; {versions}; commit {env['commit']}." if env else ""
+    return f"```\n{shlex.join(['python', script, *words])}\n```{place_of}"
+
+
+def _metadata(
+    name: str, table: Sequence[tuple[str, Mapping[str, float]]], origin: Origin, license: str | None
+) -> str:
+    """What the Hub reads: license, data set, tags and the accuracy of this ticket."""
+    from huggingface_hub import EvalResult, ModelCardData
+
+    data = str(origin.says("data"))
+    hub = RECIPES[data].hub if data in RECIPES else data if data.count("/") == 1 else None
+    accuracy = [numbers[SCORE] for row, numbers in table if row == origin.row]
+    task: dict[str, Any] = {"task_type": "image-classification", "dataset_type": hub or data, "dataset_name": data}
+    found = [EvalResult(**task, metric_type="accuracy", metric_value=round(value, 2)) for value in accuracy]
+    about = ModelCardData(
+        license=license or UNKNOWN,
+        datasets=[hub] if hub else None,
+        tags=["sparse", "sparse-training", "sup-tickets", str(origin.says("method"))],
+        pipeline_tag="image-classification",
+        model_name=name.split("/")[-1],
+        eval_results=found or None,
+    )
+    return about.to_yaml()
