@@ -65,6 +65,15 @@ def test_every_regime_has_its_title_and_no_columns_of_what_follows_from_it(tmp_p
     assert set(rows[0]) == known
 
 
+def test_a_row_does_not_tell_the_default_of_an_option_that_does_nothing_in_its_runs(tmp_path, table):
+    """The length of refinements tells two kinds of EDST apart, and says nothing of the dense network beside them."""
+    for number, length in enumerate((9, 20)):
+        write(tmp_path / str(number), PLAIN, sparse=True, edst=True, num_tickets=3, refine_epochs=length)
+    write(tmp_path / "dense", {**PLAIN, "method": "dense", "density": 1.0})
+    rows = {(row["method"], row["refine_epochs"]) for row in table(tmp_path)}
+    assert rows == {("Dense", ""), ("RigL, EDST", "9"), ("RigL, EDST", "20")}
+
+
 def test_seeds_of_runs_that_read_another_run_belong_together(tmp_path, table):
     for seed in (0, 1):
         write(tmp_path / f"a{seed}", {**PLAIN, "seed": seed}, rewind=f"runs/seed-{seed}")

@@ -118,3 +118,9 @@ def test_the_plan_says_that_connections_move_where_they_do(method: str, moves: b
     lines = plan_of("--sparse", "--density", "0.2", "--method", method, "--epochs", "40")
     assert any("connections move every" in line for line in lines) == moves
     assert any("move every ΔT" in line for line in lines) == moves
+
+
+@pytest.mark.parametrize(("frequency", "said"), [("1", "move every step"), ("2", "move every 2 steps")])
+def test_the_plan_says_how_often_connections_move(frequency: str, said: str) -> None:
+    lines = plan_of("--sparse", "--density", "0.2", "--update-frequency", frequency)
+    assert any(line.endswith(said) for line in lines)

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 from sparselearning.errors import UsageError
 from sparselearning.flops import Counting
 from sparselearning.methods import METHODS
-from utils.command_line.options import NAMES, changes_results, defaults, recipe_of
-from utils.command_line.rows import shown
+from utils.command_line.options import NAMES, changes_results, defaults, recorded
+from utils.command_line.rows import does_nothing, rows, shown
 from utils.files.whole import read_json
 from utils.run_folder.folder import BROKEN, broken, read_run
 from utils.training.costs import COUNTINGS, trained_epochs
@@ -150,15 +150,23 @@ def _read(path: Path) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
 
 
 def _about(summary: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
-    """ABOUT, then the options in the order of their names; those that a run does not tell are as by default."""
+    """ABOUT, then the options in the order of their names; what a run does not tell is as by default, or did nothing.
+    """
     about = {name: kind(summary[name]) for name, kind in ABOUT.items()}
-    told = {**defaults(recipe_of(options)), **options} if options else {}
+    told = {**_defaults(about, options), **options} if options else {}
     told |= {"rewind": bool(told.get("rewind")), "distill": len(told.get("distill") or ()) or None}  # no seed's paths
     told = {name: list(value) if isinstance(value, tuple) else value for name, value in sorted(told.items())}
     if told.get("superpose") != "cima":
         told.pop("cima_beta", None)
     off = {*ABOUT, *SHARED, *(name for name, value in told.items() if value is None or value is False or value == [])}
     return about | {name: value for name, value in told.items() if name not in off}
+
+
+def _defaults(about: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Of the options that did something in the run."""
+    run = recorded({**options, "sparse": about["method"] != "dense", "sup_tickets": about["sup_tickets"]})
+    told = rows(type(run))
+    return {name: value for name, value in defaults(type(run)).items() if not does_nothing(told[name], run)}
 
 
 def _numbers(summary: Mapping[str, Any]) -> dict[str, float]:

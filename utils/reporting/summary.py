@@ -29,7 +29,8 @@ def describe(run: Run) -> str:
     if warning := lr_warning(options, run.batches.size, run.batches.parts):
         lines.append(warning)
     if masking is not None:
-        every = f", connections move every {masking.update_frequency} steps" if masking.moves else ""
+        interval = f"{masking.update_frequency} steps" if masking.update_frequency > 1 else "step"
+        every = f", connections move every {interval}" if masking.moves else ""
         lines.append(
             f"{masking.method.title}: {masking.target_nnz:,} of {masking.num_weights:,} maskable weights at the end "
             f"(density {masking.density:g}), {masking.nnz:,} and {ratio:.3f}x the FLOPs at the start{every}"

@@ -5,8 +5,7 @@ import itertools
 import math
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -20,22 +19,10 @@ from utils.training.interruption import Interruption
 from utils.training.metrics import METRICS
 from utils.training.plan import early_epochs
 from utils.training.run import Run
+from utils.training.tracker import Tracker
 
 SLOW = 0.1  # of an epoch spent waiting for data is worth a line in the log
 MAX_SKIPS = 50  # of fp16's gradient scaler in a row: 2⁵⁰ is beyond any scale it starts from
-
-
-class Tracker(Protocol):
-    """Who is told how training goes: in a run a `reporting.tracking.Tracker`."""
-
-    def step(self) -> None:
-        """An optimizer step is done."""
-
-    def epoch(self, history: Sequence[Mapping[str, Any]], sparsity: Mapping[str, float], data_wait: float) -> None:
-        """An epoch is done: a row of metrics for each, the sparsity of each layer, the share of time without data."""
-
-    def say(self, line: str) -> None:
-        """A line for the log."""
 
 
 def train(run: Run, phase: Phase, tracker: Tracker, interruption: Interruption) -> None:
@@ -122,8 +109,8 @@ def _backward(run: Run, parts: list[tuple[Tensor, Tensor]], batch_size: int) -> 
         with contextlib.nullcontext() if i == len(parts) else run.accelerator.no_sync(run.wrapped):
             logits = run.wrapped(images)
             loss = F.cross_entropy(logits.float(), labels, reduction="sum", label_smoothing=run.options.label_smoothing)
-            lessons = [_soft_loss(run, teacher, images, logits) for teacher in run.teachers]
-            mean = sum(lessons, loss) / (1 + len(lessons)) if lessons else loss
+            soft = [_soft_loss(run, teacher, images, logits) for teacher in run.teachers]
+            mean = sum(soft, loss) / (1 + len(soft)) if soft else loss
             # DDP averages over the processes what is to be summed
             run.accelerator.backward(mean * (run.accelerator.num_processes / batch_size))
         correct = (logits.detach().argmax(1) == labels).sum()
@@ -134,10 +121,10 @@ def _backward(run: Run, parts: list[tuple[Tensor, Tensor]], batch_size: int) -> 
 def _soft_loss(run: Run, teacher: nn.Module, images: Tensor, logits: Tensor) -> Tensor:
     """T² · KL(teacher ‖ student) of the distributions at temperature T, summed over the batch (Hinton et al. 2015)."""
     with torch.no_grad(), run.accelerator.autocast():
-        wisdom = teacher(images)
+        target = teacher(images)
     t = run.options.temperature
-    soft, target = (F.log_softmax(x.float() / t, dim=1) for x in (logits, wisdom))
-    return t**2 * F.kl_div(soft, target, reduction="sum", log_target=True)
+    student, taught = (F.log_softmax(x.float() / t, dim=1) for x in (logits, target))
+    return t**2 * F.kl_div(student, taught, reduction="sum", log_target=True)
 
 
 def _clip_gradients(run: Run, max_norm: float) -> None:

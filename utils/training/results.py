@@ -1,19 +1,10 @@
 """What becomes of the models at the ends of phases, beside their superposition: measured, kept, in a checkpoint."""
 
-from collections.abc import Mapping
-from typing import Protocol
-
 from sparselearning.phases import Phase
 from sparselearning.superposition import Ticket
 from utils.run_folder.tickets import ticket_name
 from utils.training.run import Run
-
-
-class Tracker(Protocol):
-    """Who is told of them: in a run a `reporting.tracking.Tracker`."""
-
-    def model(self, name: str, step: int, metrics: Mapping[str, float]) -> None:
-        """A model was evaluated on the test images."""
+from utils.training.tracker import Tracker
 
 
 def measure(run: Run, phase: Phase, ticket: Ticket, tracker: Tracker) -> None:
