@@ -1,110 +1,112 @@
-"""Training crops and flips as they come out of a batch: every variant that torchvision would give, each as often."""
+"""Large images are cut for training and tests as torchvision cuts them, another crop at every position."""
 
-from dataclasses import replace
+import itertools
 
-import datasets
+import numpy as np
 import pytest
 import torch
-import torchvision.transforms.functional as TF
-from scipy.stats import chisquare, contingency
-from torch import Tensor
+import torchvision.transforms.v2 as T
+import torchvision.transforms.v2.functional as TF
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from scipy.stats import ks_2samp
+from torchvision.models import ResNet50_Weights
 
-from utils.data.cifar import load_cifar
-from utils.data.recipes import PAD, RECIPES
-from utils.data.small_images import SmallImages
-
-COPIES = 6480
-# from the data themselves, by other projects (kuangliu/pytorch-cifar, weiaicunzai/pytorch-cifar100)
-STATISTICS = {
-    "cifar10": ((0.49139968, 0.48215841, 0.44653091), (0.24703223, 0.24348513, 0.26158784)),
-    "cifar100": ((0.50707516, 0.48654887, 0.44091784), (0.26733429, 0.25643846, 0.27615047)),
-}
-
-
-def copies(flip: bool, shift: int) -> SmallImages:
-    """One image in which no two pixels are alike, many times; its bytes come out of a batch as they are."""
-    row, column = torch.meshgrid(torch.arange(32), torch.arange(32), indexing="ij")
-    image = torch.stack((row + 1, column + 1, 7 * row + column % 7), dim=2).byte()  # 0 is the rim's alone
-    images = torch.nn.functional.pad(image, (0, 0, PAD, PAD, PAD, PAD)).expand(COPIES, -1, -1, -1)
-    mean, std = torch.zeros(3, 1, 1), torch.full((3, 1, 1), 1 / 255)
-    return SmallImages(images, torch.arange(COPIES) % 10, mean, std, 10, flip, shift)
+from tests.data.readers import CPU
+from tests.data.writers import encoded
+from utils.data.augmentation import augment, center, generator, random_box
+from utils.data.decoding import resize
+from utils.data.large_images import LargeImages, Samples
+from utils.data.rows import EncodedRows
 
 
-def placed(batch: Tensor) -> Tensor:
-    """(first row, first column, mirrored) of each crop of the padded image, read off two of its pixels."""
-    upper, next_to_it = batch[:, :2, 16, 16].long(), batch[:, :2, 16, 17].long()
-    mirrored = (next_to_it[:, 1] < upper[:, 1]).long()
-    row = upper[:, 0] - 1 + PAD - 16
-    column = upper[:, 1] - 1 + PAD - (16 - mirrored)  # column 16 of a mirrored crop was its column 15
-    return torch.stack((row, column, mirrored), dim=1)
+@pytest.mark.parametrize("shape", [(40, 60), (300, 200), (17, 17), (1, 1), (1, 9), (500, 375)])
+def test_crops_are_those_of_torchvision(shape: tuple[int, int]) -> None:
+    pixels = torch.randint(256, (*shape, 3), dtype=torch.uint8)
+    image = pixels.permute(2, 0, 1)
+    for seed in range(8):
+        top, left, height, width = box = random_box(*shape, generator(0, 0, seed))
+        expected = TF.resized_crop(image, top, left, height, width, [32, 32], antialias=True)
+        assert torch.equal(resize(pixels, box, 32, 32).permute(2, 0, 1), expected)
+        cut = augment(pixels, 32, generator(0, 0, seed)).permute(2, 0, 1)
+        assert torch.equal(cut, expected) or torch.equal(cut, expected.flip(-1))
+    for side in (224, 64, 37):
+        expected = T.Compose([T.Resize(int(side * 256 / 224), antialias=True), T.CenterCrop(side)])(image)
+        assert torch.equal(center(pixels, side).permute(2, 0, 1), expected)
 
 
-@pytest.mark.parametrize(("flip", "shift"), [(True, 4), (False, 2), (True, 0)])
-def test_every_crop_and_flip_is_as_likely_and_independent_of_the_others(flip: bool, shift: int) -> None:
-    plan = copies(flip, shift).epoch(seed=1, epoch=2)
-    batch, _ = plan.batch(0, COPIES)
-    places = placed(batch)
-    sides = 2 * shift + 1
-    possible = sides * sides * (1 + flip)
-    keys = ((places[:, 0] - PAD + shift) * sides + places[:, 1] - PAD + shift) * (1 + flip) + places[:, 2]
-    assert keys.min() >= 0 and keys.max() < possible
-    assert possible == 1 or chisquare(keys.bincount(minlength=possible)).pvalue > 1e-3
-    for key in keys.unique().tolist():  # and nothing but that crop and flip, as torchvision makes them
-        top, left, mirrored = places[int((keys == key).nonzero()[0])].tolist()
-        same = batch[keys == key]
-        whole = plan.data.images[0].permute(2, 0, 1)
-        expected = TF.crop(whole, top, left, 32, 32)
-        assert (same == (TF.hflip(expected) if mirrored else expected)).all()
+def test_centers_are_those_of_pillow_but_for_rounding() -> None:
+    image = Image.fromarray(np.linspace(0, 255, 90 * 120 * 3).reshape(90, 120, 3).astype(np.uint8))
+    expected = np.asarray(T.Compose([T.Resize(73), T.CenterCrop(64)])(image)).astype(int)
+    own = center(torch.from_numpy(np.array(image)), 64).numpy().astype(int)
+    assert np.abs(own - expected).max() <= 2
 
 
-def test_images_that_follow_each_other_and_epochs_share_no_crop_or_flip() -> None:
-    images = copies(True, 4)
-    first, _ = images.epoch(0, 0).batch(0, COPIES)
-    places = placed(first)
-    others = [places.roll(1, 0)] + [placed(images.epoch(*key).batch(0, COPIES)[0]) for key in ((0, 1), (1, 0))]
-    for other in others:
-        for part, kinds in enumerate((9, 9, 2)):
-            together = kinds * (places[:, part] - places[:, part].min()) + other[:, part] - other[:, part].min()
-            table = together.bincount(minlength=kinds**2).view(kinds, kinds)
-            assert contingency.chi2_contingency(table).pvalue > 1e-3
+@settings(max_examples=200, deadline=None)
+@given(st.integers(1, 700), st.integers(1, 700), st.integers(0, 99))
+def test_a_crop_lies_in_its_image(height: int, width: int, seed: int) -> None:
+    top, left, h, w = random_box(height, width, generator(seed, 0, 0))
+    assert 0 <= top <= top + h <= height and 0 <= left <= left + w <= width and h > 0 and w > 0
 
 
-def test_every_seed_and_epoch_has_an_order_of_its_own() -> None:
-    """Also where seed and epoch have the same digits, together or the other way round."""
-    keys = [(seed, epoch) for seed in (0, 1, 2, 11, 12, 21, 111, 112) for epoch in (0, 1, 2, 11, 12, 21, 111, 112)]
-    images = replace(copies(True, 4), labels=torch.arange(100))
-    plans = [images.epoch(*key) for key in keys]
-    for part in ("order", "offsets", "flips"):
-        assert len({tuple(getattr(plan, part).flatten().tolist()) for plan in plans}) == len(keys)
+def test_boxes_are_spread_as_torchvision_spreads_them() -> None:
+    """Areas, ratios and places, by a two-sample Kolmogorov-Smirnov test of each."""
+    own = np.array([random_box(375, 500, generator(0, 0, i)) for i in range(4000)])
+    torch.manual_seed(0)
+    image = torch.empty(3, 375, 500)
+    drawn = [T.RandomResizedCrop(8).make_params([image]) for _ in range(4000)]
+    theirs = np.array([[params[side] for side in ("top", "left", "height", "width")] for params in drawn])
+    measures = [boxes[:, 2] * boxes[:, 3] for boxes in (own, theirs)], [b[:, 3] / b[:, 2] for b in (own, theirs)]
+    for ours, torchvisions in (*measures, *zip(own.T, theirs.T, strict=True)):
+        assert ks_2samp(ours, torchvisions).pvalue > 1e-3
 
 
-@pytest.mark.parametrize("name", STATISTICS)
-def test_black_and_white_are_normalised_by_the_statistics_of_their_data_set(name: str, tmp_path) -> None:
-    features = {"img": datasets.Image(), "label": datasets.ClassLabel(num_classes=100 if name == "cifar100" else 10)}
-    shades = [TF.to_pil_image(torch.full((3, 32, 32), shade)) for shade in (0.0, 1.0)]
-    for split in ("train", "test"):
-        rows = datasets.Dataset.from_dict({"img": shades, "label": [0, 1]}, datasets.Features(features))
-        rows.to_parquet(tmp_path / f"{split}.parquet")
-    splits = load_cifar(name, str(tmp_path), "cpu")
-    mean, std = (torch.tensor(value) for value in STATISTICS[name])
-    for images in (splits.train, splits.test):
-        (black, white), _ = images.clean_batch(0, 2)
-        for shade, found in ((0.0, black), (1.0, white)):
-            expected = ((shade - mean) / std)[:, None, None].expand(3, 32, 32)
-            torch.testing.assert_close(found, expected, rtol=2e-3, atol=2e-3)
+def test_half_of_the_images_are_flipped() -> None:
+    ramp = torch.arange(64, dtype=torch.uint8).mul(4).view(1, 64, 1).expand(64, 64, 3)
+    flips = [bool(cut[0, 0, 0] > cut[0, -1, 0]) for cut in (augment(ramp, 8, generator(0, 0, i)) for i in range(400))]
+    assert 160 < sum(flips) < 240
 
 
-def test_cifar_is_shifted_by_4_and_mirrored_and_a_digit_by_2_and_is_not() -> None:
-    """As in the papers: 4 pixels of padding, random crop and flip; a mirrored digit is another sign."""
-    for name, variation in (("cifar10", (4, "horizontal")), ("cifar100", (4, "horizontal")), ("digits", (2, "none"))):
-        assert (RECIPES[name].shift, RECIPES[name].flip) == variation
-    images = load_cifar("digits", None, "cpu", limit_train=100, limit_test=10, valid_fraction=0.5)
-    assert [(part.shift, part.flip) for part in (images.train, images.valid, images.test)] == [
-        (2, False), (0, False), (0, False),
-    ]  # fmt: skip
+# ---- as the network sees them --------------------------------------------------------------------------------------
 
 
-def test_only_training_images_vary() -> None:
-    images = replace(copies(True, 4), flip=False, shift=0)
-    batch, _ = images.epoch(0, 0).batch(0, 50)
-    assert (batch == images.clean_batch(0, 1)[0]).all()
+class Same(EncodedRows):
+    """One image again and again, of colors and brightness that change across it."""
+
+    def __init__(self, height: int, width: int) -> None:
+        super().__init__("memory", torch.zeros(8, dtype=torch.int64), ["only"])
+        rows, columns = np.mgrid[0:height, 0:width]
+        noise = np.random.default_rng(0).integers(0, 60, (height, width))
+        colors = (180 * rows / height + noise, 180 * columns / width + noise, 120 + noise)
+        self.image = Image.fromarray(np.stack(colors, axis=2).astype(np.uint8))
+
+    def read(self, row: int) -> bytes:
+        return encoded(self.image)
+
+    def listing(self) -> bytes:
+        return b""
+
+
+@pytest.mark.parametrize(("height", "width"), [(300, 400), (500, 375), (256, 256)])
+def test_a_test_image_is_what_torchvisions_weights_were_evaluated_on(height: int, width: int) -> None:
+    """Resize to 256, the center of 224, and ImageNet's mean and deviation by channel."""
+    rows = Same(height, width)
+    expected = ResNet50_Weights.IMAGENET1K_V1.transforms()(rows.image)
+    (found,), _ = LargeImages(Samples(rows, np.arange(8), 224), 1, CPU, workers=0).clean_batch(0, 1)
+    torch.testing.assert_close(found, expected, rtol=0, atol=2.01 / 255 / 0.224)  # bytes are rounded on the way
+    assert (found - expected).mean((1, 2)).abs().max() < 0.5 / 255 / 0.224
+
+
+def test_every_position_of_every_epoch_and_seed_has_a_crop_of_its_own() -> None:
+    images = LargeImages(Samples(Same(64, 80), np.arange(8), 16), 1, CPU, workers=0)
+    crops = [
+        (key, position, tuple(crop.flatten().tolist()))
+        for key in itertools.product(range(3), range(3))
+        for position, crop in enumerate(images.epoch(*key).batch(0, 8)[0])
+    ]
+    assert len({content for *_, content in crops}) == len(crops) == 9 * 8
+    again = images.epoch(2, 1).batch(3, 5)[0]
+    assert [tuple(crop.flatten().tolist()) for crop in again] == [
+        content for key, position, content in crops if key == (2, 1) and position in (3, 4)
+    ]

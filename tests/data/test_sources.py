@@ -1,140 +1,109 @@
-"""What a folder or a table holds is found whatever its form, and asked for where it may be several things."""
+"""Every form gives the same images, whatever its splits and its folder are called; a fingerprint tells others."""
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
-from unittest import mock
 
 import datasets
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from sparselearning.errors import UsageError
-from tests.data.test_data import (  # fmt: skip
+from tests.data.readers import READERS, equal, every_reader, large, refused, small, stream, whole
+from tests.data.writers import (
+    LARGE,
+    SMALL,
     encoded,
     pixels_and_labels,
     publish,
     table,
     write_binary,
+    write_binary_inside,
     write_images,
+    write_nested,
     write_parquet,
+    write_plain_parquet,
     write_saved,
 )
-from tests.data.test_photo_stream import stream
-from tests.data.test_photos import load
-from utils.data.cifar import load_cifar
-from utils.data.decoding import decode_image
-from utils.data.protocol import Splits
+
+FORMS = [
+    write_parquet,
+    write_nested,
+    write_plain_parquet,
+    write_images,
+    write_saved,
+    write_binary,
+    write_binary_inside,
+]
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path_factory):
-    with mock.patch.object(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache")):
-        yield
+@pytest.mark.parametrize("write", FORMS)
+def test_every_form_gives_the_same_tensors(write, tmp_path, monkeypatch, capfd):
+    write(tmp_path)
+    publish(tmp_path, monkeypatch)
+    capfd.readouterr()
+    splits = small(tmp_path)
+    assert capfd.readouterr() == ("", "")  # no progress bar outside a terminal
+    assert splits.valid is None and splits.num_classes == 10
+    for images, split in ((splits.train, "train"), (splits.test, "test")):
+        pixels, labels = pixels_and_labels(split)
+        assert images.images.dtype == torch.uint8 and images.images.shape[1:] == (40, 40, 3)
+        assert np.array_equal(images.images[:, 4:36, 4:36].numpy(), pixels)
+        assert images.images.sum() == pixels.sum(dtype=np.int64)  # the padding is zero
+        assert images.labels.tolist() == labels and images.labels.dtype == torch.int64
 
 
-def small(folder: Path, column: str | None = None, limit: int | None = None) -> Splits:
-    return load_cifar("cifar10", str(folder), "cpu", limit_train=limit, label_column=column)
+@pytest.mark.parametrize("write", [write_parquet, write_saved])
+def test_every_source_gives_the_same_samples(write, tmp_path):
+    for name in ("images", "tables"):
+        (tmp_path / name).mkdir()
+    images, tables = large(write_images(tmp_path / "images", LARGE)), large(write(tmp_path / "tables", LARGE))
+    assert tables.num_classes == images.num_classes == 3
+    assert equal(whole(tables.train.epoch(0, 0).batches([(0, 24)])), images.train.epoch(0, 0).batch(0, 24))
+    assert equal(tables.test.clean_batch(0, 9), images.test.clean_batch(0, 9))
 
 
-def photos(folder: Path, column: str | None = None, limit: int | None = None) -> Splits:
-    return load(folder, label_column=column, limit_train=limit)
-
-
-def streamed(folder: Path, column: str | None = None, limit: int | None = None) -> Splits:
-    data = stream(folder, label_column=column, limit_train=limit)
-    data.train.clean_batch(0, len(data.train))  # only now are the labels known
-    return data
-
-
-READERS = [small, photos, streamed]
-every_reader = pytest.mark.parametrize("read", READERS)
-
-
-def assert_refused(says: str, read: Callable[..., object], *args: object) -> None:
-    with pytest.raises(UsageError, match=says) as error:
-        read(*args)
-    assert "\n" not in str(error.value)
-
-
-# ---- classes in turns ----------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("read", [small, photos])
+@pytest.mark.parametrize("read", [small, large])
 def test_a_limit_takes_classes_in_turns(read, tmp_path):
     write_images(tmp_path)
     (tmp_path / "train/class2/022.png").write_bytes((tmp_path / "train/class2/002.png").read_bytes())
-    assert read(tmp_path, limit=13).train.labels.tolist() == [*range(10), 0, 1, 2]
+    assert read(tmp_path, limit_train=13).train.labels.tolist() == [*range(10), 0, 1, 2]
     assert read(tmp_path).train.labels.tolist() == [*range(10), *range(10), 2]
 
 
-# ---- columns -------------------------------------------------------------------------------------------------------
+# ---- the Hub -------------------------------------------------------------------------------------------------------
 
 
-def write_columns(folder: Path, **columns: list[str] | None) -> Path:
-    """Label columns that count from their own start, with names or plain integers."""
-    for split in ("train", "test"):
-        rows = table(split).remove_columns("label")
-        for start, (name, names) in enumerate(columns.items()):
-            kind = datasets.ClassLabel(names=names) if names else datasets.Value("int64")
-            labels = [(i + start) % 10 for i in range(len(rows))]
-            rows = rows.add_column(name, labels, feature=kind)
-        rows.to_parquet(folder / f"{split}.parquet")
-    return folder
+def test_the_hub_is_read_like_a_folder(monkeypatch):
+    tables = datasets.DatasetDict({split: table(examples) for split, examples in SMALL.splits()})
+    monkeypatch.setattr(datasets, "load_dataset", lambda name, config: tables)
+    assert small(None).train.labels.tolist() == pixels_and_labels("train")[1]
 
 
-NAMES = [f"class{i}" for i in range(10)]
+@pytest.mark.parametrize("error", [ConnectionError("no route\nmore"), OSError("disk"), RuntimeError("404"), KeyError()])
+def test_an_unreachable_hub_is_named(error, monkeypatch):
+    def load_dataset(name, config):
+        assert name == "uoft-cs/cifar100"
+        raise error
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    refused("cannot get uoft-cs/cifar100 from the Hub: .*; give --data-dir FOLDER", small, None, "cifar100")
 
 
-@every_reader
-def test_a_label_that_may_be_several_columns_is_asked_for(read, tmp_path):
-    write_columns(tmp_path, coarse=NAMES, fine=NAMES)
-    assert_refused("several columns that may be the labels, coarse and fine: name it with --label-col", read, tmp_path)
-    for start, column in enumerate(("coarse", "fine")):
-        assert read(tmp_path, column).train.labels[:3].tolist() == [start, start + 1, start + 2]
-    assert_refused("no column of labels shape among img, coarse, fine", read, tmp_path, "shape")
-    assert_refused("no column of labels img among", read, tmp_path, "img")
+def test_offline_is_named(monkeypatch):
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    refused("cannot get uoft-cs/cifar10 from the Hub: .*; give --data-dir FOLDER", small, None)
 
 
-@pytest.mark.parametrize("read", [small, photos])
-def test_the_first_integer_is_not_taken_for_the_label(read, tmp_path):
-    write_columns(tmp_path, row=None, y=None)
-    assert_refused("several columns that may be the labels, row and y", read, tmp_path)
-    assert read(tmp_path, "y").train.labels[:3].tolist() == [1, 2, 3]
+@pytest.mark.parametrize(("read", "call"), [(large, "load_dataset"), (stream, "load_dataset_builder")])
+def test_without_data_the_error_says_how_to_get_it(read, call, tmp_path, monkeypatch):
+    def fail(*names):
+        raise ConnectionError("Couldn't reach it\nat all")
 
-
-@pytest.mark.parametrize("read", [small, photos])
-def test_an_integer_beside_labels_in_words_is_not_taken_for_the_label(read, tmp_path):
-    for split in ("train", "test"):
-        rows = table(split).remove_columns("label")
-        rows = rows.add_column("row", list(range(len(rows))))
-        rows.add_column("label", ["cat", "dog"] * (len(rows) // 2)).to_parquet(tmp_path / f"{split}.parquet")
-    assert_refused("a column label that holds no integers: convert it", read, tmp_path)
-
-
-@every_reader
-def test_the_usual_name_tells_the_label(read, tmp_path):
-    write_columns(tmp_path, coarse=NAMES, label=NAMES)
-    assert read(tmp_path).train.labels[:3].tolist() == [1, 2, 3]
-
-
-def test_several_columns_of_images_are_refused(tmp_path):
-    for split in ("train", "test"):
-        rows = table(split).rename_column("img", "left")
-        cells = rows.cast_column("left", datasets.Image(decode=False))["left"][:]
-        rows.add_column("right", cells, feature=datasets.Image()).to_parquet(tmp_path / f"{split}.parquet")
-    assert_refused("several columns that may be the images, left and right: keep one", small, tmp_path)
-
-
-def test_a_label_column_is_for_tables(tmp_path, monkeypatch):
-    for name, write in (("images", write_images), ("binary", write_binary)):
-        (tmp_path / name).mkdir()
-        write(tmp_path / name)
-        publish(tmp_path / name, monkeypatch)
-        assert_refused("is no table with a column y: leave out --label-column", small, tmp_path / name, "y")
-    with pytest.raises(UsageError, match="digits is no table"):
-        load_cifar("digits", None, "cpu", label_column="y")
+    monkeypatch.setattr(datasets, call, fail)
+    refused(r"ILSVRC/imagenet-1k.*hf auth login.*--data-dir", read, None, data="ILSVRC/imagenet-1k")
+    refused("no folder", read, tmp_path / "nowhere")
 
 
 # ---- splits --------------------------------------------------------------------------------------------------------
@@ -167,41 +136,19 @@ def test_a_folder_is_no_pattern(read, name, tmp_path):
         folder.mkdir()
         write_parquet(folder)
         if kind != name:  # twice the images
-            table("train").to_parquet(folder / "train-more.parquet")
+            table(SMALL.train).to_parquet(folder / "train-more.parquet")
             for file in folder.glob("train-0*"):
                 file.rename(folder / file.name.replace("-of-", "_"))
     assert len(read(tmp_path / name).train) == 20
 
 
-@pytest.mark.parametrize("read", [small, photos])
+@pytest.mark.parametrize("read", [small, large])
 @pytest.mark.parametrize("write", [write_saved, write_images])
 def test_other_forms_in_a_folder_that_looks_like_a_pattern(read, write, tmp_path):
     folder = tmp_path / "a[b]*"
     folder.mkdir()
     write(folder)
     assert len(read(folder).train) == 20
-
-
-# ---- images ----------------------------------------------------------------------------------------------------------
-
-GREY16 = np.linspace(0, 65535, 1024).reshape(32, 32).astype(np.uint16)
-
-
-@pytest.mark.parametrize("kind", ["png", "tiff"])
-def test_16_bits_of_grey_are_no_white(kind, tmp_path):
-    write_images(tmp_path)
-    Image.fromarray(GREY16).save(tmp_path / "train/class0/000.png", kind)
-    found = small(tmp_path).train.images[0, 4:36, 4:36].numpy()
-    assert np.array_equal(found, np.repeat((GREY16 // 256).astype(np.uint8)[:, :, None], 3, axis=2))
-
-
-@pytest.mark.parametrize(
-    "pixels", [GREY16.astype(np.float32), GREY16.astype(np.int32) + 1, GREY16.astype(np.int32) - 1]
-)
-def test_images_whose_white_is_unknown_are_refused(pixels, tmp_path):
-    Image.fromarray(pixels).save(tmp_path / "deep.tiff")
-    with pytest.raises(ValueError, match="not of 8 or 16 bits"):
-        decode_image((tmp_path / "deep.tiff").read_bytes())
 
 
 # ---- fingerprints --------------------------------------------------------------------------------------------------
@@ -214,14 +161,13 @@ def write_other_images(folder: Path) -> None:
 
 
 def write_other_parquet(folder: Path) -> None:
-    rows = table("test")
-    cells = [{"bytes": encoded(x[:, ::-1] // 2), "path": None} for x in pixels_and_labels("test")[0]]
-    other = {"img": cells, "label": rows["label"][:]}
-    datasets.Dataset.from_dict(other, rows.features).to_parquet(folder / "test-00000-of-00001.parquet")
+    pixels, labels = pixels_and_labels("test")
+    other = [(encoded(x[:, ::-1] // 2), label) for x, label in zip(pixels, labels, strict=True)]
+    table(other).to_parquet(folder / "test-00000-of-00001.parquet")
 
 
 CHANGES = {
-    "images": (write_images, write_other_images, (small, photos)),
+    "images": (write_images, write_other_images, (small, large)),
     "parquet": (write_parquet, write_other_parquet, READERS),
 }
 

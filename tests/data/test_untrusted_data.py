@@ -13,7 +13,9 @@ from PIL import Image
 from torchvision.datasets import CIFAR10
 
 import utils.data.formats.cifar_files
-from tests.data.test_data import (
+from tests.data.readers import large, refused, small
+from tests.data.writers import (
+    NAMES,
     encoded,
     pixels_and_labels,
     publish,
@@ -22,12 +24,8 @@ from tests.data.test_data import (
     write_parquet,
     write_saved,
 )
-from tests.data.test_sources import NAMES, assert_refused, own_cache, photos, small
 from utils.data.formats.image_folder import class_folders
 from utils.data.protocol import Splits
-
-__all__ = ["own_cache"]  # a fixture of these tests too
-
 
 # ---- links ---------------------------------------------------------------------------------------------------------
 
@@ -87,7 +85,7 @@ def test_what_is_no_file_is_refused_and_not_waited_for(spoil, tmp_path, monkeypa
         write(folder)
         publish(folder, monkeypatch)
         spoil(next(folder.glob(pattern)))
-        assert_refused(says, small, folder)
+        refused(says, small, folder)
 
 
 def write_paths(folder: Path, paths: list[str]) -> Path:
@@ -107,7 +105,7 @@ def read_all(read: Callable[[Path], Splits], folder: Path) -> Splits:
     return data
 
 
-@pytest.mark.parametrize("read", [small, photos])
+@pytest.mark.parametrize("read", [small, large])
 def test_a_row_names_no_file_outside_of_its_folder(read, tmp_path):
     pixels = pixels_and_labels("train")[0]
     for i, place in enumerate(("in/one.png", "in/deep/two.png", "secret.png")):
@@ -119,7 +117,7 @@ def test_a_row_names_no_file_outside_of_its_folder(read, tmp_path):
     assert images[0].equal(images[2]) and images[0].equal(images[3]) and not images[0].equal(images[1])
     for path in ("../secret.png", str(tmp_path / "secret.png"), "link.png", "deep/../../secret.png"):
         write_paths(tmp_path / "in", [path])
-        assert_refused("row 0 of .* not a readable image: it names .*, which is not in .*/in; copy", read_all, read,
+        refused("row 0 of .* not a readable image: it names .*, which is not in .*/in; copy", read_all, read,
                        tmp_path / "in")  # fmt: skip
 
 
@@ -128,12 +126,12 @@ def test_a_row_names_no_file_outside_of_its_folder(read, tmp_path):
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 32 32\n%%EndComments\n0 0 32 32 rectfill\nshowpage\n%%EOF\n"
 
 
-@pytest.mark.parametrize("read", [small, photos])
+@pytest.mark.parametrize("read", [small, large])
 def test_no_program_is_started_to_decode_an_image(read, tmp_path):
     write_images(tmp_path)
     (tmp_path / "train/class0/000.png").write_bytes(EPS)
     with mock.patch("PIL.EpsImagePlugin.Ghostscript", side_effect=AssertionError("started Ghostscript")) as program:
-        assert_refused("000.png is not a readable image: it is no image", read_all, read, tmp_path)
+        refused("000.png is not a readable image: it is no image", read_all, read, tmp_path)
         assert not program.called
 
 

@@ -173,3 +173,12 @@ def test_widths_without_channels_or_without_a_model_are_refused_in_one_line() ->
         classifiers.build("resnet50", 10, 224, 0.001)
     for name in MODELS:
         assert build(name, 10, 0.0625).eval()(torch.zeros(1, 3, 32, 32)).shape == (1, 10)
+
+
+def test_vgg_averages_what_is_left_of_large_images_and_refuses_small_ones():
+    model = build("vgg16", 10, 0.1, 64).eval()
+    with torch.no_grad():
+        features = model.features(torch.ones(1, 3, 64, 64))
+        assert torch.allclose(model(torch.ones(1, 3, 64, 64)), model.classifier(features.mean((2, 3))), atol=1e-6)
+    with pytest.raises(UsageError, match="vgg16 cannot take images of --image-size 28: use 32 or more"):
+        build("vgg16", 10, 1.0, 28)
