@@ -1,5 +1,6 @@
-"""Set before torch is imported: many small processes, a thread each. And command lines that are wrong."""
+"""For all tests: a thread for each of many small processes, set before torch is imported; and shared fixtures."""
 
+import gc
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -47,3 +48,8 @@ def folder(tmp_path):
     (path / "notes" / "todo.txt").write_text("keep me")
     yield path
     release()
+
+
+def pytest_collection_finish() -> None:
+    """What is imported stays, so that the garbage collections of Accelerate and the trainers need not go through it."""
+    gc.freeze()

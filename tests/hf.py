@@ -16,13 +16,13 @@ WORDS, LENGTH = 40, 8
 
 
 def bert() -> nn.Module:
-    size = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    size = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
     config = transformers.BertConfig(vocab_size=WORDS, max_position_embeddings=LENGTH, num_labels=3, **size)
     return transformers.BertForSequenceClassification(config)
 
 
 def gpt2() -> nn.Module:
-    config = transformers.GPT2Config(vocab_size=WORDS, n_positions=LENGTH, n_embd=16, n_layer=2, n_head=2)
+    config = transformers.GPT2Config(vocab_size=WORDS, n_positions=LENGTH, n_embd=16, n_layer=1, n_head=2)
     return transformers.GPT2LMHeadModel(config)
 
 

@@ -4,9 +4,11 @@ import subprocess
 import sys
 import zipfile
 from email.parser import Parser
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[2]
 LOOP = """
@@ -56,11 +58,30 @@ def test_the_wheel_holds_the_library_alone_and_says_that_it_is_typed(wheel: Path
     assert [line for line in requires if "extra" not in line] == ["torch>=2.6"]
 
 
-def test_the_installed_library_trains_outside_of_the_checkout(wheel: Path, tmp_path: Path) -> None:
+def with_requirements(name: str) -> set[str]:
+    """A distribution and all that it needs, as far as it is installed."""
+    found, new = set(), {name}
+    while new:
+        found |= new
+        needs = [Requirement(line) for one in new for line in metadata.requires(one) or ()]
+        names = {need.name for need in needs if need.marker is None or need.marker.evaluate({"extra": ""})}
+        new = {name for name in names - found if any(metadata.distributions(name=name))}
+    return {name.lower().replace("_", "-") for name in found}
+
+
+def test_the_installed_library_trains_outside_of_the_checkout_with_torch_alone(wheel: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path / "site")
-    code = f"import sys; sys.path.insert(0, {str(tmp_path / 'site')!r})\n{LOOP}"
-    command = [sys.executable, "-I", "-c", code + "import sparselearning; print(sparselearning.__file__)"]
+    torch = with_requirements("torch")
+    others = {
+        module for module, owners in metadata.packages_distributions().items()
+        if module != "sparselearning" and not torch & {owner.lower().replace("_", "-") for owner in owners}
+    }  # fmt: skip
+    assert {"numpy", "accelerate", "safetensors"} <= others
+    code = f"import sys; sys.path.insert(0, {str(tmp_path / 'site')!r})\n"
+    code += f"sys.modules |= dict.fromkeys({others!r})\n"  # importing one of them is an error
+    code += LOOP + "import sparselearning; print(sparselearning.__file__)"
+    command = [sys.executable, "-I", "-c", code]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     counts, place = result.stdout.split("\n")[:2]
     assert counts == "48 3"  # round(0.25·192)
