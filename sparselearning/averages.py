@@ -53,12 +53,14 @@ class Parameter(NamedTuple):
     Attributes:
         default: what it is where none is given.
         fits: may it be this number?
-        what: which numbers it may be, and what it is, in words.
+        words: which numbers it may be.
+        meaning: what it is.
     """
 
     default: float
     fits: Callable[[float], bool]
-    what: str
+    words: str
+    meaning: str
 
 
 class Average(NamedTuple):
@@ -75,7 +77,7 @@ class Average(NamedTuple):
     counts: bool = False
 
 
-BETA = Parameter(0.8, lambda beta: 0 <= beta < 1, "in [0, 1): it is the weight of the tickets before the newest")
+BETA = Parameter(0.8, lambda beta: 0 <= beta < 1, "in [0, 1)", "weight of the tickets before the newest")
 AVERAGES = {
     "cia": Average(cia),
     "caa": Average(caa, counts=True),
@@ -97,5 +99,5 @@ def parameters(given: Mapping[str, float]) -> dict[str, float]:
         method, row = choose("the parameter", name, PARAMETERS)
         check_number(f"{method}_{name}", value)
         if not row.fits(value):
-            raise UsageError(f"{method}_{name} {value:g} is not {row.what}")
+            raise UsageError(f"{method}_{name} {value:g} is not {row.words}: it is the {row.meaning}")
     return {name: given.get(name, row.default) for name, (_, row) in PARAMETERS.items()}

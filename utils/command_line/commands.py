@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
 
-from sparselearning.averages import AVERAGES, PRUNINGS
+from sparselearning.averages import PRUNINGS
 from sparselearning.errors import UsageError
 from sparselearning.methods import METHODS
 from utils.command_line.paths import check_owner, check_report, place
 from utils.command_line.rows import FROM_0, TO_1, Group, count, derived, is_on, option, required
-from utils.command_line.sparse_options import TicketOptions
+from utils.command_line.sparse_options import AveragingOptions
 
 READS_DATA = ("evaluate", "greedy", "bn recompute", "data_dir")
 
@@ -39,21 +39,17 @@ class EvaluateOptions(TicketFileOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SuperpositionOptions(Group):
-    """superposition: How the tickets are averaged, and where the average is kept."""
+class SuperpositionOptions(AveragingOptions):
+    """What superposing saved tickets needs beside that."""
 
+    sup_tickets = True  # in a run the switch for what is always done here
     density: float | None = option(None, "fraction of maskable weights that is kept (the tickets')", metavar="D",
                                    fits=TO_1)  # fmt: skip
-    superpose: str = option("cia", "averaging", choices=AVERAGES)
-    cima_beta: float = option(TicketOptions.cima_beta, "cima: weight of the tickets before the newest", metavar="B",
-                              fits=FROM_0, needs=("superpose cima",))  # fmt: skip
     prune_average: str = derived(
         lambda options: "last" if options.greedy else "every", "back to the density: after every averaging, and the "
         "next goes on from there; or only the last, of the plain mean (every; last with --greedy)",
         choices=PRUNINGS)  # fmt: skip
     greedy: bool = option(False, "only tickets that leave it as accurate on validation images, best first")
-    bn: str = option("average", "batch-norm statistics: averaged, or one pass over the training images",
-                     choices=("average", "recompute"))  # fmt: skip
     evaluate: bool = option(False, "all on the test images; so does whatever else reads data: --greedy, --bn recompute "
                             "and --data-dir")  # fmt: skip
     limit_train: int | None = option(None, "use the first N training images only (as the tickets did)", metavar="N",

@@ -11,12 +11,13 @@ from sparselearning.phases import cyclic_epochs
 from utils.command_line.image_options import DataOptions, ImageOptions, LargeImageOptions, SmallImageOptions
 from utils.command_line.rows import defaults, derived, does_nothing, flag, option, rows
 from utils.command_line.run_options import PRECISIONS, ImageNetRunOptions, ModelOptions, RunOptions
-from utils.command_line.sparse_options import REGIMES, EnsembleOptions, SparseOptions, TicketOptions
+from utils.command_line.sparse_options import REGIMES, AveragingOptions, EnsembleOptions, SparseOptions, TicketOptions
 
 __all__ = [
     "NAMES",
     "PRECISIONS",
     "REGIMES",
+    "AveragingOptions",
     "CifarOptions",
     "DataOptions",
     "EnsembleOptions",
@@ -39,7 +40,16 @@ __all__ = [
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(DataOptions, ImageOptions, ModelOptions, SparseOptions, TicketOptions, EnsembleOptions, RunOptions):
+class Options(
+    DataOptions,
+    ImageOptions,
+    ModelOptions,
+    SparseOptions,
+    TicketOptions,
+    AveragingOptions,
+    EnsembleOptions,
+    RunOptions,
+):
     """All options that the entry scripts share, their defaults those of the papers on CIFAR."""
 
     @property

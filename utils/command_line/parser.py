@@ -25,8 +25,10 @@ class Parser(argparse.ArgumentParser):
         """{name: value} of the options that are given."""
         known, unknown = self.parse_known_args(words)
         if unknown:
-            near = difflib.get_close_matches(unknown[0], self._option_string_actions, 1)
-            self.error(f"unrecognized arguments: {' '.join(unknown)}" + (f", did you mean {near[0]}?" if near else ""))
+            names = [name.removeprefix("--") for name in self._option_string_actions]
+            near = difflib.get_close_matches(unknown[0].removeprefix("--"), names, 1)
+            hint = f", did you mean --{near[0]}?" if near else ""
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
         return {name: tuple(value) if isinstance(value, list) else value for name, value in vars(known).items()}
 
 

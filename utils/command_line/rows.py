@@ -93,6 +93,18 @@ def required(help: str, **about: Any) -> Any:
     return dataclasses.field(metadata={"row": Row(help=help, **about)})
 
 
+def with_options(options: Mapping[str, float]) -> Callable[[type[T]], type[T]]:
+    """Before @dataclass: adds numbers to a group, {name: option(...)}, that are known from a table."""
+
+    def add(kind: type[T]) -> type[T]:
+        for name, field in options.items():
+            kind.__annotations__[name] = float
+            setattr(kind, name, field)
+        return kind
+
+    return add
+
+
 class Group:
     """The base of all groups. The docstring of one is its title, a colon, and the sentence that introduces it.
 

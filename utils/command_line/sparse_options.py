@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 
-from sparselearning.averages import AVERAGES, PRUNINGS
+from sparselearning.averages import AVERAGES, PARAMETERS, PRUNINGS
 from sparselearning.distributions import DISTRIBUTIONS, SCORED
 from sparselearning.methods import DROP, GROWTH, METHODS
 from sparselearning.phases import CYCLES
 from utils.command_line.paths import place
-from utils.command_line.rows import CLOSED, FROM_0, OPEN, TO_1, Group, Range, count, derived, option
+from utils.command_line.rows import CLOSED, OPEN, TO_1, Group, Range, count, derived, option, with_options
 from utils.command_line.run_options import EPOCHS, RATE
 
 REGIMES = ("sup_tickets", "edst", "snapshot", "fge")  # switches for the phases of a run; without any, one normal phase
@@ -80,19 +80,28 @@ class TicketOptions(Group):
                            "or up at once and down", choices=CYCLES, needs=SUP)  # fmt: skip
     lr_low: float = option(0.001, "learning rate at both ends of a cycle", metavar="LR", fits=RATE, needs=CYCLIC)
     lr_high: float = option(0.005, "learning rate in the middle of a cycle", metavar="LR", fits=RATE, needs=CYCLIC)
+    include_normal: bool = option(False, "average the model at the end of the normal phase in too, as the released "
+                                  "code does", needs=SUP)  # fmt: skip
+    save_tickets: bool = option(False, "keep each ticket as tickets/ticket-N.safetensors, and evaluate their ensemble",
+                                needs=REGIMES)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+@with_options({
+    f"{method}_{name}": option(parameter.default, f"{method}: {parameter.meaning}", metavar="N",
+                               fits=Range(parameter.fits, parameter.words), needs=(f"superpose {method}",))
+    for name, (method, parameter) in PARAMETERS.items()
+})  # fmt: skip
+class AveragingOptions(Group):
+    """superposition: How the tickets become one, and what it is made of."""
+
     superpose: str = option("cia", "averaging: connection independent, aware, or moving", choices=AVERAGES, needs=SUP)
-    cima_beta: float = option(0.8, "cima: weight of the tickets before the newest", metavar="B", fits=FROM_0,
-                              needs=("superpose cima",))  # fmt: skip
     prune_average: str = option("every", "back to the density: after every averaging, and the next goes on from there, "
                                 "as in the papers; or only the last, of the plain mean", choices=PRUNINGS,
                                 needs=SUP)  # fmt: skip
     bn: str = option("average", "batch-norm statistics of the superposed ticket: mean and variance averaged, or one "
                      "more pass over the training data, as in SWA", choices=("average", "recompute"),
                      needs=SUP)  # fmt: skip
-    include_normal: bool = option(False, "average the model at the end of the normal phase in too, as the released "
-                                  "code does", needs=SUP)  # fmt: skip
-    save_tickets: bool = option(False, "keep each ticket as tickets/ticket-N.safetensors, and evaluate their ensemble",
-                                needs=REGIMES)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,7 @@ from sparselearning.layers import maskable_weights
 from sparselearning.masking import Masking
 from sparselearning.methods import METHODS
 from sparselearning.phases import Phase
-from utils.command_line.options import ModelOptions, Options, RunOptions
+from utils.command_line.options import AveragingOptions, ModelOptions, Options, RunOptions
 from utils.data.protocol import Batch, Images
 from utils.files.errors import explained
 from utils.run_folder.folder import BROKEN, broken, read_run
@@ -117,7 +117,7 @@ def masking_arguments(
     }
 
 
-def averaging(options: Any) -> dict[str, Any]:
+def averaging(options: AveragingOptions) -> dict[str, Any]:
     """The keyword arguments of Superposition from options of that name: the average, its pruning and PARAMETERS."""
     own = {name: getattr(options, f"{method}_{name}") for name, (method, _) in PARAMETERS.items()}
     return {"method": options.superpose, "prune": options.prune_average, **own}
