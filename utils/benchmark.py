@@ -27,7 +27,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from models import MODELS, build
+from models import build
 from sparselearning import Masking, Superposition, UsageError, take_ticket
 from sparselearning.errors import choose
 from utils.benchmarks.loader import loader
@@ -171,7 +171,6 @@ def main(options: BenchmarkOptions) -> None:
     options = replace(options, device=chosen_device(options.device))
     names = options.names if options.names and "all" not in options.names else BENCHMARKS
     chosen = {name: choose("the benchmark", name, BENCHMARKS) for name in names}
-    choose("--model", options.model, MODELS)
     torch.set_float32_matmul_precision("high")  # as in training
     torch.backends.cudnn.benchmark = True
     print(f"{options.model}, {options.batch_size} images per step, {options.method} at density {options.density:g}\n")

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
 
+from models import MODELS
 from sparselearning.averages import PRUNINGS
 from sparselearning.errors import UsageError
 from sparselearning.methods import METHODS
@@ -174,7 +175,7 @@ class BenchmarkOptions(Group):
     program = "python -m utils.benchmark"
     names: tuple[str, ...] = option((), "step, topology, superpose, train or loader (all)", metavar="NAME",
                                     positional=True)  # fmt: skip
-    model: str = option("resnet50", "as main_cifar.py takes it", metavar="NAME")
+    model: str = option("resnet50", "as main_cifar.py takes it", choices=MODELS)
     batch_size: int = option(32, "images per step", metavar="N", fits=count(100_000))
     method: str = option("rigl", "how connections move", choices=METHODS)
     density: float = option(0.1, "part of the weights kept", metavar="D", fits=TO_1)

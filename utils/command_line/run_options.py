@@ -3,6 +3,7 @@
 import os
 from dataclasses import dataclass
 
+from models import MODELS
 from sparselearning.errors import UsageError
 from utils.command_line.paths import place
 from utils.command_line.rows import FROM_0, OPEN, Group, Range, count, derived, not_negative, option, positive
@@ -16,7 +17,7 @@ OWN_RATE = "whose learning rate is its own"
 class ModelOptions(Group):
     """model and optimizer: SGD with momentum; the learning rate falls to a tenth at each of --lr-drops."""
 
-    model: str = option("vgg16", "vgg16, resnet50, wrn28-10 or resnet20", metavar="NAME")
+    model: str = option("vgg16", "a network for small images", choices=MODELS)
     epochs: int = option(250, "length of the whole run, tickets included", metavar="N", fits=EPOCHS)
     width: float = option(1.0, "channels of every layer, times the usual: 0.34 makes the Small-Dense network of 90 %% "
                           "sparsity", metavar="F", fits=positive(10))  # fmt: skip
