@@ -25,6 +25,7 @@ from accelerate import Accelerator
 from tqdm import tqdm
 
 from sparselearning import Superposition, UsageError, take_ticket
+from sparselearning.averages import PARAMETERS
 from sparselearning.superposition import Ticket
 from utils.command_line.errors import one_line_errors
 from utils.command_line.options import CifarOptions
@@ -144,7 +145,8 @@ def superpose(options: SuperposeOptions) -> dict[str, Any]:
         "density": tickets.density,
         "exempt": tickets.exempt,
         "superpose": options.superpose,
-        "cima_beta": options.cima_beta if options.superpose == "cima" else None,
+        **{f"{method}_{name}": getattr(options, f"{method}_{name}") if method == options.superpose else None
+           for name, (method, _) in PARAMETERS.items()},
         "prune_average": options.prune_average,
         "bn": options.bn,
         "greedy": options.greedy,
