@@ -31,6 +31,7 @@ from models import build
 from sparselearning import Masking, Superposition, UsageError, take_ticket
 from sparselearning.errors import choose
 from utils.benchmarks.loader import loader
+from utils.benchmarks.size import size
 from utils.command_line.errors import one_line_errors
 from utils.command_line.options import CifarOptions
 from utils.data.recipes import PAD, SIDE
@@ -116,7 +117,7 @@ def train(options: BenchmarkOptions) -> Result:
     return result | rates
 
 
-BENCHMARKS = {benchmark.__name__: benchmark for benchmark in (step, topology, superpose, train, loader)}
+BENCHMARKS = {benchmark.__name__: benchmark for benchmark in (step, topology, superpose, train, loader, size)}
 
 
 def against_dense(options: BenchmarkOptions, work: Callable[[Network], float], augmented: bool = False) -> Result:

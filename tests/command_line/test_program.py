@@ -16,7 +16,7 @@ REPOSITORY = Path(__file__).parents[2]
 START = "from utils.command_line.program import start; start(); "
 ASCII = {"PYTHONIOENCODING": "ascii", "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 PROGRAMS = ("main_cifar.py", "main_imagenet.py", "-m utils.evaluate --tickets A", "-m utils.superpose --tickets A B",
-            "-m utils.report A", "-m utils.benchmark")  # fmt: skip
+            "-m utils.report A", "-m utils.benchmark", "-m utils.pack A")  # fmt: skip
 
 
 def python(code: str, **settings: object) -> subprocess.Popen[str]:

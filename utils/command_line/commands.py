@@ -173,7 +173,7 @@ class BenchmarkOptions(Group):
     """benchmarks: What is timed, and how often."""
 
     program = "python -m utils.benchmark"
-    names: tuple[str, ...] = option((), "step, topology, superpose, train or loader (all)", metavar="NAME",
+    names: tuple[str, ...] = option((), "step, topology, superpose, train, loader or size (all)", metavar="NAME",
                                     positional=True)  # fmt: skip
     model: str = option("resnet50", "as main_cifar.py takes it", choices=MODELS)
     batch_size: int = option(32, "images per step", metavar="N", fits=count(100_000))
