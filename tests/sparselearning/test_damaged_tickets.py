@@ -17,7 +17,7 @@ from sparselearning.packing import pack, unpack
 from sparselearning.tickets import packed
 from tests.exact import bits
 from tests.misuse import every, refused
-from tests.sparselearning.test_packing import network
+from tests.tickets import sparse_network
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def edited(content: bytes, rng: random.Random) -> bytes:
 
 def swapped(content: bytes, rng: random.Random) -> bytes:
     """A whole file of the same header whose tensors are a little longer, shorter, or exchanged bit by bit."""
-    tensors, _ = pack(network())
+    tensors, _ = pack(sparse_network())
     name = rng.choice([name for name in tensors if tensors[name].ndim == 1])
     tensor = tensors[name].clone()
     tensors[name] = rng.choice([tensor[1:], tensor[:-1], torch.cat((tensor, tensor[:1])), tensor.flip(0), tensor[:0]])
@@ -91,8 +91,8 @@ def overlapping(content: bytes, rng: random.Random) -> bytes:
 
 @pytest.mark.parametrize("change", [flipped, cut, edited, swapped, overlapping])
 def test_of_many_changed_files_each_is_refused_or_the_same_network(change, path):
-    rng, refusals, sound = random.Random(0), 0, packed(network(), {"data": "cifar10"})
-    same = bits(network())
+    rng, refusals, sound = random.Random(0), 0, packed(sparse_network(), {"data": "cifar10"})
+    same = bits(sparse_network())
     for _ in range(80):
         path.write_bytes(change(sound, rng))
         try:

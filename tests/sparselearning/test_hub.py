@@ -13,7 +13,7 @@ from sparselearning.tickets import packed
 from tests.exact import bits
 from tests.hub import GATED, Hub, constants, standing_in
 from tests.misuse import every, refused
-from tests.sparselearning.test_packing import network
+from tests.tickets import sparse_network
 
 
 @pytest.fixture
@@ -23,9 +23,9 @@ def hub(tmp_path: Path) -> Iterator[Hub]:
 
 
 def test_a_ticket_is_loaded_from_the_hub_and_from_the_copy_that_is_kept(hub):
-    hub.commit("someone/vgg16", {"ticket.safetensors": packed(network(), {})})
+    hub.commit("someone/vgg16", {"ticket.safetensors": packed(sparse_network(), {})})
     for _ in range(2):
-        assert bits(load_ticket("hf://someone/vgg16")) == bits(network())
+        assert bits(load_ticket("hf://someone/vgg16")) == bits(sparse_network())
     assert [method for method, path, _ in hub.requests if "resolve" in path] == ["HEAD", "GET", "HEAD"]
 
 
@@ -49,20 +49,20 @@ def test_a_revision_is_the_one_that_is_asked_for(hub):
     "damaged": ("hf://someone/damaged", "is not a readable ticket"),
 }, "address", "message")  # fmt: skip
 def test_what_cannot_be_loaded_is_one_line(address, message, hub):
-    hub.commit("someone/vgg16", {"ticket.safetensors": packed(network(), {})})
+    hub.commit("someone/vgg16", {"ticket.safetensors": packed(sparse_network(), {})})
     hub.commit("someone/empty", {"README.md": b"nothing here"})
-    hub.commit("someone/damaged", {"ticket.safetensors": packed(network(), {})[:-1]})
+    hub.commit("someone/damaged", {"ticket.safetensors": packed(sparse_network(), {})[:-1]})
     refused(lambda: load_ticket(address), message)
 
 
 def test_a_hub_out_of_reach_is_one_line_unless_a_copy_is_kept(hub, monkeypatch):
     monkeypatch.setattr(time, "sleep", lambda seconds: None)  # between attempts
-    hub.commit("someone/vgg16", {"ticket.safetensors": packed(network(), {})})
+    hub.commit("someone/vgg16", {"ticket.safetensors": packed(sparse_network(), {})})
     load_ticket("hf://someone/vgg16")
     nobody = "http://127.0.0.1:9"
     monkeypatch.setattr(constants, "ENDPOINT", nobody)
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", nobody + "/{repo_id}/resolve/{revision}/{filename}")
-    assert bits(load_ticket("hf://someone/vgg16")) == bits(network())
+    assert bits(load_ticket("hf://someone/vgg16")) == bits(sparse_network())
     refused(lambda: load_ticket("hf://someone/else"), "cannot be reached, and no copy is kept here: mind the network")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     refused(lambda: load_ticket("hf://someone/else"), "cannot be reached")

@@ -9,14 +9,9 @@ from torch import Tensor
 from sparselearning.packing import FLOATS, VALUES, Packed, decode, encode, pack, unpack
 from tests.exact import bits
 from tests.misuse import every, inf, nan, refused
+from tests.tickets import sparse, sparse_network
 
 MARK = 2.0**-100  # of an active connection whose weight is zero
-
-
-def sparse(*shape: int, density: float, dtype: torch.dtype = torch.float32, seed: int = 0) -> Tensor:
-    rng = torch.Generator().manual_seed(seed)
-    weight = torch.randn(shape, generator=rng, dtype=torch.float64).to(dtype)
-    return weight.masked_fill(torch.rand(shape, generator=rng) >= density, 0)
 
 
 def integers(weight: Tensor) -> list[int]:
@@ -125,20 +120,8 @@ def test_positions_beyond_int64_are_outside_too():
 # ---- a ticket ------------------------------------------------------------------------------------------------------
 
 
-def network(density: float = 0.1) -> dict[str, Tensor]:
-    return {
-        "conv.weight": sparse(32, 16, 3, 3, density=density),
-        "conv.bias": torch.zeros(32),
-        "norm.running_var": torch.ones(32),
-        "norm.num_batches_tracked": torch.tensor(7),
-        "dense.weight": sparse(10, 32, density=1.0),
-        "double.weight": sparse(20, 20, density=density, dtype=torch.float64),
-        "counts": torch.zeros(9, 9, dtype=torch.int64),
-    }
-
-
 def test_weights_are_packed_where_that_is_smaller_and_the_rest_stays_as_it_is():
-    ticket = network()
+    ticket = sparse_network()
     tensors, layout = pack(ticket)
     assert layout.keys() == {"conv.weight", "double.weight"}
     assert layout["conv.weight"] == {"shape": [32, 16, 3, 3], "dtype": "float32", "k": 3}
@@ -151,7 +134,7 @@ def test_weights_are_packed_where_that_is_smaller_and_the_rest_stays_as_it_is():
 
 @pytest.mark.parametrize("values", VALUES)
 def test_values_are_rounded_where_they_are_longer_and_come_back_in_their_own_type(values):
-    ticket, dtype = network(), VALUES[values]
+    ticket, dtype = sparse_network(), VALUES[values]
     found = unpack(*pack(ticket, values))
     for name in ("conv.weight", "double.weight"):
         assert found[name].dtype == ticket[name].dtype

@@ -20,7 +20,7 @@ from sparselearning.packing import VALUES, pack
 from sparselearning.tickets import digest_of, packed, plain, read, read_header
 from tests.exact import bits
 from tests.misuse import every, refused
-from tests.sparselearning.test_packing import network
+from tests.tickets import sparse_network
 
 HEADER = {"data": "cifar10", "density": "0.1"}
 
@@ -32,7 +32,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def sound(path: Path) -> bytes:
-    return packed(network(), HEADER)
+    return packed(sparse_network(), HEADER)
 
 
 # ---- reading -------------------------------------------------------------------------------------------------------
@@ -40,29 +40,29 @@ def sound(path: Path) -> bytes:
 
 @pytest.mark.parametrize("form", ["plain", "packed"])
 def test_both_forms_are_read_to_the_bit(form, path, sound):
-    path.write_bytes(sound if form == "packed" else plain(network(), HEADER))
+    path.write_bytes(sound if form == "packed" else plain(sparse_network(), HEADER))
     for source in (path, str(path)):
-        assert bits(load_ticket(source)) == bits(network())
+        assert bits(load_ticket(source)) == bits(sparse_network())
 
 
 def test_a_packed_file_keeps_what_a_ticket_says_of_itself_and_its_digest(path, sound):
     path.write_bytes(sound)
-    expected = HEADER | {"sha256": digest_of(network(), HEADER)}
+    expected = HEADER | {"sha256": digest_of(sparse_network(), HEADER)}
     assert read_header(path) == expected and read(path)[1] == HEADER
 
 
 def test_the_same_ticket_is_the_same_file(path, sound):
     path.write_bytes(sound)
     assert packed(*read(path)) == sound
-    assert plain(*read(path)) == plain(network(), HEADER)
-    path.write_bytes(plain(network(), HEADER))
-    assert bits(load_file(path)) == bits(network())
+    assert plain(*read(path)) == plain(sparse_network(), HEADER)
+    path.write_bytes(plain(sparse_network(), HEADER))
+    assert bits(load_file(path)) == bits(sparse_network())
     assert packed(*read(path)) == sound
 
 
 @pytest.mark.parametrize("values", [None, *VALUES])
 def test_numpy_reads_it_in_the_lines_of_the_docstring(values, path):
-    path.write_bytes(packed(network(), HEADER, values))
+    path.write_bytes(packed(sparse_network(), HEADER, values))
     lines = textwrap.dedent(re.findall(r"(?:\n    .*)+", sparselearning.tickets.__doc__ or "")[0]).strip()
     assert len(lines.splitlines()) == 10
     if values == "bf16":  # which numpy does not have
@@ -95,7 +95,7 @@ def test_vgg16_of_a_twentieth_of_its_weights_gets_12_times_smaller_and_20_times_
     "a deep layout": (lambda path: save_file({}, path, {"packed": "[" * 10**5, "sha256": ""}), "not a readable"),
     "a list": (lambda path: save_file({}, path, {"packed": "[]", "sha256": ""}), "its layout is a list"),
     "no digest": (lambda path: save_file({}, path, {"packed": "{}"}), "has no layout or no digest"),
-    "no layout": (lambda path: save_file(pack(network())[0], path), "has no layout or no digest"),
+    "no layout": (lambda path: save_file(pack(sparse_network())[0], path), "has no layout or no digest"),
 }, "make", "message")  # fmt: skip
 def test_what_is_no_ticket_is_refused(make, message, path):
     make(path)
@@ -113,7 +113,7 @@ def test_without_the_library_of_the_format_a_line_says_so(path, monkeypatch):
 
 
 def test_a_plain_file_whose_digest_does_not_fit_is_refused(path):
-    save_file(network(), path, {"sha256": digest_of(network()), "data": "cifar10"})
+    save_file(sparse_network(), path, {"sha256": digest_of(sparse_network()), "data": "cifar10"})
     assert bits(load_ticket(path)) == bits(load_file(path))  # the digest of older tickets is of their tensors only
-    save_file({**network(), "conv.bias": torch.ones(32)}, path, {"sha256": digest_of(network())})
+    save_file({**sparse_network(), "conv.bias": torch.ones(32)}, path, {"sha256": digest_of(sparse_network())})
     refused(lambda: load_ticket(path), "is damaged: its content does not match the digest")
