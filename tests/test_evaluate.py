@@ -1,6 +1,7 @@
 """Saved tickets, one or an ensemble, evaluated by hand and by utils.evaluate; and files that are no tickets."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from models import build
 from sparselearning.layers import maskable_weights
-from tests.commands import run_command
+from tests.commands import refused_by, run_command
 from utils.data.cifar import load_cifar
 from utils.evaluate import main
 from utils.run_folder.tickets import save_ticket
@@ -67,17 +68,9 @@ def evaluate(tmp_path, capsys):
 
 
 @pytest.fixture
-def refused(capsys):
+def refused():
     """Call it with a command line that is wrong: returns the one line on stderr."""
-
-    def refuse(*argv: object) -> str:
-        with pytest.raises(SystemExit) as stop:
-            run_command(main, *argv, "--limit-test", TEST)
-        out, err = capsys.readouterr()
-        assert stop.value.code == 2 and out == "" and err.endswith("\n") and err.count("\n") == 1
-        return err
-
-    return refuse
+    return partial(refused_by, main, "--limit-test", TEST)
 
 
 def check(found: dict[str, float], probabilities: Tensor) -> None:

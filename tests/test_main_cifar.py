@@ -18,8 +18,8 @@ from sparselearning.layers import maskable_weights
 from tests.scripts import end_of
 from tests.tiny import restored
 from utils.data.cifar import load_cifar
-from utils.evaluate import predict
 from utils.training.metrics import METRICS, per_sample, summarize
+from utils.training.saved import predict
 
 TEST, DENSITY = 20, 0.1
 DATA = f"--data digits --model resnet20 --limit-train 16 --limit-test {TEST} --batch-size 8"

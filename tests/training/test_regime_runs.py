@@ -19,8 +19,8 @@ from tests.outcomes import differences, outcome
 from tests.scripts import end_of
 from tests.tiny import NETWORKS, SPARSE, load_images, main, restored
 from utils.data.cifar import load_cifar
-from utils.evaluate import predict
 from utils.training.metrics import METRICS, per_sample, summarize
+from utils.training.saved import predict
 
 EPOCH, MASKABLE, NNZ = 3, 1528, round(0.2 * 1528)  # steps of an epoch; weights of the network
 MACS = {"0.weight": 27 * 8 * 8 * 8, "4.weight": 72 * 16 * 3 * 3, "8.weight": 160}  # of one image through it

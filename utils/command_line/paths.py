@@ -1,7 +1,9 @@
 """Paths that users give: what can be one, and what may be written over."""
 
 import argparse
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from sparselearning.errors import UsageError
@@ -56,3 +58,12 @@ def check_owner(flag: str, target: Path, suffix: str, *others: Path | None) -> N
         raise UsageError(f"{flag} {target} is another file of this command: give it another name")
     if target.is_file() and (target.name in FILES or target.suffix.lower() not in ("", suffix)):
         raise UsageError(f"{flag} {target} is there, and is not to be replaced: give it another name")
+
+
+@contextlib.contextmanager
+def writing(flag: str, target: Path) -> Iterator[None]:
+    """Raises UsageError where the file that an option names cannot be written after all."""
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(f"{flag} {target} cannot be written: {error.strerror or error}") from error

@@ -41,7 +41,9 @@ def load_ticket(path: Path, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
         UsageError: as `read_ticket`; it has no digest, or belongs to another model.
     """
     if "sha256" not in read_header(path):
-        raise UsageError(f"{path} has no digest in its header to check it by: save it with utils.files.save_ticket")
+        raise UsageError(
+            f"{path} has no digest in its header to check it by: save it with utils.run_folder.tickets.save_ticket"
+        )
     ticket = read_ticket(path)
     check_same_model(path, ticket, like)
     return ticket
