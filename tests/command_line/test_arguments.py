@@ -1,169 +1,13 @@
-"""The command line: what is there, what it defaults to, where a config file stands, and what is refused in one line."""
+"""The regimes of the papers on the command line: what does not go together, and that a run records what it did."""
 
-from pathlib import Path
 
 import pytest
 
+from tests.command_line.lines import SUP
 from tests.training.test_regimes import ON_IMAGENET, PLANS
-from utils.command_line.options import NAMES, CifarOptions, ImageNetOptions, Options, defaults, effective
-from utils.command_line.parser import build_parser, parse
+from utils.command_line.options import CifarOptions, ImageNetOptions, Options, effective
+from utils.command_line.parser import parse
 from utils.training.plan import make_plan
-
-INTERFACE = """
-    data data-dir label-column limit-train limit-test model epochs batch-size lr momentum weight-decay seed
-    sparse method density init-density sparse-init update-frequency prune-rate prune-rate-decay growth
-    sup-tickets cycle-epochs ticket-fraction num-tickets explore-rate lr-low lr-high superpose cima-beta bn save-tickets
-    prune-average
-    edst exploration-epochs refine-epochs global-explore-rate snapshot fge ensemble
-    cycle-lr explore-drop explore-growth rewind save-early fine-tune-epochs fine-tune-lr distill temperature width
-    mixed-precision gradient-accumulation-steps compile deterministic config output-dir overwrite resume dry-run
-"""
-CHOICES = {
-    "method": "static snip set rigl granet gmp snfs dsr pf",
-    "sparse-init": "erk er uniform snip",
-    "prune-rate-decay": "constant cosine linear",
-    "growth": "gradient random momentum",
-    "superpose": "cia caa cima",
-    "bn": "average recompute",
-    "prune-average": "every last",
-    "cycle-lr": "triangle fge swa",
-    "mixed-precision": "no bf16 fp16",
-}
-SUP = ["--sparse", "--sup-tickets"]
-
-
-def parsed(*argv: str) -> dict[str, object]:
-    return vars(parse(CifarOptions, "", argv))
-
-
-# ---- what is there -------------------------------------------------------------------------------------------------
-
-
-def test_defaults_are_the_papers_recipe():
-    args = parsed()
-    expected = {
-        "data": "cifar10", "model": "vgg16", "epochs": 250, "batch_size": 128, "lr": 0.1, "lr_drops": (0.5, 0.75),
-        "momentum": 0.9, "weight_decay": 5e-4, "seed": 0, "sparse": False, "method": "rigl", "density": 0.05,
-        "prune_rate": 0.5, "prune_rate_decay": "constant", "sup_tickets": False, "cycle_epochs": 8, "lr_low": 0.001,
-        "lr_high": 0.005, "explore_rate": 0.5, "superpose": "cia", "cima_beta": 0.8, "bn": "average",
-    }  # fmt: skip
-    assert {name: args[name] for name in expected} == expected
-
-
-def test_every_option_of_the_interface_exists():
-    assert set(INTERFACE.split()) <= {name.replace("_", "-") for name in NAMES}
-
-
-@pytest.mark.parametrize("kind", [CifarOptions, ImageNetOptions])
-def test_what_is_made_without_a_command_line_is_what_is_parsed_without_an_option(kind):
-    assert kind() == parse(kind, "", ())
-    assert {*defaults(kind)} == {*vars(kind())}
-
-
-@pytest.mark.parametrize("name", CHOICES)
-def test_choices_of_the_interface(name, refused):
-    for value in CHOICES[name].split():
-        assert parsed(*SUP, f"--{name}", value)[name.replace("-", "_")] == value
-    assert f"--{name}" in refused(*SUP, f"--{name}", "nonsense")
-
-
-def test_help_shows_groups_and_defaults(capsys):
-    with pytest.raises(SystemExit) as stop:
-        parse(CifarOptions, "What it does.", ["--help"])
-    text = capsys.readouterr().out
-    assert stop.value.code == 0 and "What it does." in text
-    titles = ("data", "images", "model and optimizer", "sparse training", "Sup-tickets", "ensembles", "run")
-    positions = [text.index(f"\n{title}:\n  ") for title in titles]  # each with its introduction
-    assert positions == sorted(positions)
-    for action in build_parser(CifarOptions, "")._actions:
-        default = defaults(CifarOptions).get(action.dest)
-        if default not in (None, False, ()):
-            shown = " ".join(map(str, default)) if isinstance(default, tuple) else default
-            assert action.help.endswith(f"({shown})")
-
-
-# ---- what is refused -----------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "words",
-    ["--method set", "--density 0.1", "--init-density 0.5 --method granet", "--sparse-init er", "--update-frequency 10",
-     "--prune-rate 0.3", "--prune-rate-decay cosine", "--growth random", "--sup-tickets", "--edst", "--rewind RUN",
-     "--method pf --fine-tune-epochs 9", "--method pf --fine-tune-lr 0.01", "--update-limit 100"],
-)  # fmt: skip
-def test_sparse_options_need_sparse(words, refused):
-    assert "does nothing without --sparse: add --sparse" in refused(*words.split())
-    assert parsed("--sparse", *words.split())
-
-
-@pytest.mark.parametrize(
-    "words",
-    ["--cycle-epochs 4", "--ticket-fraction 0.2", "--num-tickets 2", "--explore-rate 0.3", "--lr-low 0.002",
-     "--lr-high 0.02", "--superpose caa", "--bn recompute", "--include-normal", "--save-tickets", "--cycle-lr swa",
-     "--explore-drop largest", "--explore-growth random none", "--prune-average last"],
-)  # fmt: skip
-def test_ticket_options_need_sup_tickets(words, refused):
-    option = words.split()[0]
-    assert f"{option} does nothing without --sup-tickets" in refused("--sparse", *words.split())
-    assert parsed(*SUP, *words.split())
-
-
-def test_beta_needs_cima(refused):
-    assert "without --superpose cima: add" in refused(*SUP, "--cima-beta", "0.5")
-    assert parsed(*SUP, "--superpose", "cima", "--cima-beta", "0.5")["cima_beta"] == 0.5
-
-
-@pytest.mark.parametrize("density", ["0", "-0.1", "1.0001", "5", "nan", "inf"])
-def test_density_lies_between_0_and_1(density, refused):
-    assert "is not in (0, 1]" in refused("--sparse", "--density", density)
-
-
-def test_a_network_may_be_kept_whole():
-    assert parsed("--sparse", "--density", "1")["density"] == 1
-
-
-@pytest.mark.parametrize(
-    ("words", "says"),
-    [
-        ("--epoch 3", "--epoch"),  # options are not abbreviated: a later one could change what they mean
-        ("--over", "--over"),
-        ("--denisty 0.1", "--denisty"),
-        ("stray", "stray"),
-        ("--epochs", "--epochs"),
-        ("--epochs 0", "--epochs 0"),
-        ("--epochs ten", "--epochs"),
-        ("--batch-size -4", "--batch-size -4"),
-        ("--gradient-accumulation-steps 0", "--gradient-accumulation-steps 0"),
-        ("--lr 0", "--lr 0"),
-        ("--valid-fraction 1", "--valid-fraction 1"),
-        ("--sparse --sup-tickets --explore-rate 2", "--explore-rate 2"),
-        ("--sparse --sup-tickets --lr-high -1", "--lr-high -1"),
-    ],
-)
-def test_a_wrong_command_line_is_refused(words, says, refused):
-    assert says in refused(*words.split())
-
-
-def test_the_program_is_named(monkeypatch, refused):
-    monkeypatch.setattr("sys.argv", [str(Path("somewhere") / "main_cifar.py")])
-    assert refused("--nonsense").startswith("main_cifar.py: ")
-
-
-@pytest.mark.parametrize(
-    "words",
-    ["--momentum -1", "--momentum inf", "--weight-decay nan", "--lr nan", "--lr inf", "--seed -1", "--lr-drops 0.5 7",
-     "--clip-grad-norm 0", "--checkpoint-minutes nan", "--epochs 0", "--valid-fraction 1", "--limit-train 0"],
-)  # fmt: skip
-def test_numbers_that_mean_nothing_are_refused(words, refused):
-    assert f"{words.split()[0]} " in refused(*words.split())
-
-
-@pytest.mark.parametrize("words", ["--init-density 0.3", "--prune-end 0.9", "--method static --init-density 0.3"])
-def test_gradual_options_need_a_gradual_method(words, refused):
-    assert "it is for granet and gmp" in refused("--sparse", *words.split())
-
-
-# ---- the regimes of the papers -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -245,14 +89,6 @@ def test_the_epochs_of_edst_are_divided_as_in_the_paper(
 ) -> None:
     args = parse(recipe, "", ["--sparse", "--edst", *words.split()])
     assert (args.epochs, args.exploration_epochs, args.refine_epochs, args.num_tickets) == lengths
-
-
-@pytest.mark.parametrize("kind", [CifarOptions, ImageNetOptions])
-def test_help_mentions_every_option_once(kind, capsys) -> None:
-    with pytest.raises(SystemExit):
-        parse(kind, "", ["--help"])
-    starts = [line.split()[0] for line in capsys.readouterr().out.splitlines() if line.startswith("  --")]
-    assert sorted(starts) == sorted(["--help,", *(f"--{name.replace('_', '-')}" for name in defaults(kind))])
 
 
 REGIMES = {name: (CifarOptions, words) for name, (words, _) in PLANS.items()}

@@ -5,12 +5,7 @@ from itertools import pairwise
 
 import pytest
 
-from utils.command_line.options import CifarOptions
-from utils.command_line.parser import parse
-
-
-def parsed(*argv: str) -> dict[str, object]:
-    return vars(parse(CifarOptions, "", argv))
+from tests.command_line.lines import parsed
 
 
 def test_config_sets_any_option_and_the_command_line_goes_before(config):

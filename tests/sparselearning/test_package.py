@@ -86,3 +86,19 @@ def test_the_installed_library_trains_outside_of_the_checkout_with_torch_alone(w
     counts, place = result.stdout.split("\n")[:2]
     assert counts == "48 3"  # round(0.25·192)
     assert Path(place).is_relative_to(tmp_path)
+
+
+def test_names_are_there_before_torch_is_imported() -> None:
+    """Command lines read the tables of names, and torch takes seconds."""
+    tables = "methods, averages, distributions, phases"
+    code = f"""
+import sys, sparselearning
+from sparselearning import {tables}
+assert "torch" not in sys.modules
+names = {{*sparselearning.__all__}}
+assert names <= {{*dir(sparselearning)}} and not hasattr(sparselearning, "Maskin")
+from sparselearning import *
+assert names <= {{*globals()}} and Masking is sparselearning.masking.Masking
+assert "torch" in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
