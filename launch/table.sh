@@ -5,6 +5,9 @@
 #     --seeds "0 1 2"    which runs of every row
 #     --data NAME --model NAME    in place of all those of the table
 #     --output-dir DIR   where the rows are (runs/papers; with --epochs runs/papers-N-epochs)
+#     --jobs N           N runs side by side, with a line when one starts or ends and its output in log.txt of its
+#                        folder; the others go on where one fails. Not for ImageNet, where a run takes all GPUs
+#     --minutes M        after M minutes runs in progress save a checkpoint and end, to be gone on with
 #     --dry-run          show the commands, run none
 #
 # and any option of main_cifar.py or main_imagenet.py, e.g. --limit-train 2000 --batch-size 64 --mixed-precision bf16.
@@ -16,7 +19,7 @@ paper=$1 epochs=$1
 shift
 
 : "${seeds:=0 1 2}"
-only_data="" only_model="" data_dir="" output="" dry="" options=() test_options=() rows=()
+only_data="" only_model="" data_dir="" output="" dry="" jobs="" minutes="" options=() test_options=() rows=() trained=()
 while [ $# -gt 0 ]; do
     case $1 in
         --help) awk '/^#!/ {next} !/^#/ {nextfile} {sub(/^# ?/, ""); print}' "$0" "${BASH_SOURCE[0]}"; exit ;;
@@ -26,6 +29,8 @@ while [ $# -gt 0 ]; do
         --data-dir) data_dir=$(realpath "$2") ;;
         --epochs) epochs=$2 ;;
         --seeds) seeds=$2 ;;
+        --jobs) jobs=$2 ;;
+        --minutes) minutes=$2 jobs=${jobs:-1} ;;
         --output-dir) output=$(realpath -m "$2") ;;
         --limit-test) options+=("$1" "$2") test_options=("$1" "$2") ;;
         *) options+=("$1"); shift; continue ;;
@@ -37,7 +42,9 @@ if [ "$epochs" != "$paper" ]; then runs=runs/papers-$epochs-epochs; fi
 runs=${output:-$runs}
 
 gpus="" batch=128  # images per optimizer step on ImageNet
-if [ -n "$dry" ]; then gpus=1; else source "$(dirname "${BASH_SOURCE[0]}")/venv.sh"; fi
+launch=$(dirname "${BASH_SOURCE[0]}")
+if [ -n "$dry" ]; then gpus=1 jobs=""; else source "$launch/venv.sh"; fi
+if [ -n "$jobs" ]; then source launch/jobs.sh; fi
 
 # N of the paper's epochs, scaled to --epochs
 scaled() {
@@ -55,9 +62,14 @@ edst() { echo --edst --num-tickets "$1" --epochs "$(scaled $((150 + 100 * $1)))"
 cifar() {
     local data=${only_data:-$1} model=${only_model:-$2}
     shift 2
-    place=(${data_dir:+--data-dir "$data_dir"})
-    if [ -n "$data_dir" ] && [ -d "$data_dir/$data" ]; then place=(--data-dir "$data_dir/$data"); fi
+    find_data "$data"
     train "$data-$model" "python main_cifar.py --data $data --model $model" "$@"
+}
+
+# find_data DATA: sets `place`, where it is.
+find_data() {
+    place=(${data_dir:+--data-dir "$data_dir"})
+    if [ -n "$data_dir" ] && [ -d "$data_dir/$1" ]; then place=(--data-dir "$data_dir/$1"); fi
 }
 
 # with_and_without MODEL METHOD ...: rows of each method, and the same with Sup-tickets, as in Tables 1, 2 and 9.
@@ -76,7 +88,7 @@ with_and_without() {
 
 # imagenet [OPTION ...]: a row with ResNet-50 on ImageNet, on all GPUs of this machine.
 imagenet() {
-    local launcher=python model=${only_model:-resnet50}
+    local launcher=python model=${only_model:-resnet50} jobs=""
     : "${gpus:=$(python -c 'import torch; print(max(torch.cuda.device_count(), 1))')}"
     if [ "$gpus" -gt 1 ]; then launcher="torchrun --standalone --nproc-per-node $gpus"; fi
     place=(${only_data:+--data "$only_data"} ${data_dir:+--data-dir "$data_dir"})
@@ -87,9 +99,11 @@ imagenet() {
 # training again: a row too.
 superposed() {
     local run to seed
+    if [ -n "$jobs" ]; then wait_for_all; fi
     for seed in $seeds; do
         run=$row/seed-$seed to=$row/seed-$seed/superpositions/$(words "$@")
         if [ -e "$to.json" ]; then continue; fi
+        if [ -n "$jobs" ] && [ ! -e "$run/summary.json" ]; then continue; fi
         if [ -z "$dry" ]; then mkdir -p "${to%/*}"; fi
         show python -m utils.superpose --tickets "$run"/tickets/ticket-*.safetensors "$@" --evaluate \
             "${place[@]}" "${test_options[@]}" --output "$to.safetensors" --overwrite --json "$to.json"
@@ -99,23 +113,40 @@ superposed() {
 # report [OPTION ...]: the table of all rows, on the screen and beside them. FLOPs are relative to a dense training of
 # all epochs, or before it `dense=N` of others.
 report() {
+    if [ -n "$jobs" ]; then finished_rows; fi
     show python -m utils.report "${rows[@]}" --dense-epochs "${dense:-$epochs}" \
         --csv "$runs/$table.csv" --plot "$runs/$table.png" "$@"
+    if [ -n "$jobs" ] && [ ${#failed[@]} -gt 0 ]; then exit 1; fi
+}
+
+# finished_rows: with --jobs, wait for the end and leave in `rows` what there is to report.
+finished_rows() {
+    local row known=("${rows[@]}")
+    wait_for_all
+    for row in "${failed[@]}"; do say "failed" "$row: see its log.txt"; done
+    for row in "${stopped[@]}"; do say "to resume" "$row: the same command goes on with it"; done
+    rows=()
+    for row in "${known[@]}"; do if compgen -G "$row/*/summary.json" >/dev/null; then rows+=("$row"); fi; done
+    if [ ${#rows[@]} -eq 0 ]; then say "no run" "is finished: there is nothing to report"; exit 1; fi
 }
 
 # train NAME COMMAND [OPTION ...]: with every seed, unless a row before was the same.
 train() {
-    local name=$1 command=$2 seed own known
+    local name=$1 command=$2 seed own start
     shift 2
     if [[ " $* " != *" --sparse "* ]]; then name=$name-dense; fi
     if [[ " $* " != *" --epochs "* ]]; then set -- "$@" --epochs "$epochs"; fi
     row=$(words "$@")
     row=$runs/$name${row:+-$row}
-    for known in "${rows[@]}"; do if [ "$known" = "$row" ]; then return; fi; done
-    rows+=("$row")
+    if [[ " ${rows[*]} " != *" $row "* ]]; then rows+=("$row"); fi
+    if [ -n "$jobs" ] && [[ "$*" == *SEED* ]]; then wait_for_all; fi  # it reads other runs
     for seed in $seeds; do
         own=$((seed + ${apart:-0}))
-        show $command "${@//SEED/$seed}" "${place[@]}" "${options[@]}" \
+        if [[ " ${trained[*]} " == *" $row/seed-$own "* ]]; then continue; fi
+        trained+=("$row/seed-$own")
+        start=(show)
+        if [ -n "$jobs" ]; then start=(side_by_side "$row/seed-$own"); fi
+        "${start[@]}" $command "${@//SEED/$seed}" "${place[@]}" "${options[@]}" \
             --seed "$own" --resume auto --output-dir "$row/seed-$own"
     done
 }

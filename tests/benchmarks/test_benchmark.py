@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from tests.commands import run_command
-from utils import benchmark
-from utils.benchmark import Network, augmented_batches, main
+from utils.benchmark import main
+from utils.benchmarks import step as steps
+from utils.benchmarks.step import Network, against_dense, augmented_batches
 from utils.command_line.commands import BenchmarkOptions
 from utils.command_line.parser import parse
 
@@ -22,7 +23,7 @@ TINY = ["--model", "resnet20", "--batch-size", "4", "--repetitions", "2", "--war
 @pytest.fixture(autouse=True)
 def small_and_tidy(monkeypatch):
     """main sets what training sets; leave torch as it was, and do not generate more images than are looked at."""
-    monkeypatch.setattr(benchmark, "IMAGES", 64)
+    monkeypatch.setattr(steps, "IMAGES", 64)
     precision, tuned = torch.get_float32_matmul_precision(), torch.backends.cudnn.benchmark
     yield
     torch.set_float32_matmul_precision(precision)
@@ -62,7 +63,7 @@ def test_ratios_are_taken_pair_by_pair_after_the_warm_up(monkeypatch):
     work = iter([7.0, 0.5, 5.0, 1.5])  # in the warm-up another ratio
     monkeypatch.setattr(Network, "steps", lambda network: next(slowness))
     args = parse(BenchmarkOptions, "", [*TINY, "--repetitions", "3"])
-    result = benchmark.against_dense(args, lambda network: next(work))
+    result = against_dense(args, lambda network: next(work))
     assert result == {"ratio": 0.5, "low": 0.5, "high": 0.5, "n": 3, "ms": 1.5, "against_ms": 3.0}
 
 
@@ -70,7 +71,7 @@ def test_quartiles(monkeypatch):
     monkeypatch.setattr(Network, "steps", lambda network: 2.0)
     work = iter([9.0, 2.0, 10.0, 4.0, 8.0, 6.0])
     options = parse(BenchmarkOptions, "", [*TINY, "--repetitions", "5"])
-    result = benchmark.against_dense(options, lambda network: next(work))
+    result = against_dense(options, lambda network: next(work))
     assert [result[key] for key in ("low", "ratio", "high")] == [2.0, 3.0, 4.0]
 
 

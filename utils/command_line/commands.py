@@ -173,8 +173,8 @@ class BenchmarkOptions(Group):
     """benchmarks: What is timed, and how often."""
 
     program = "python -m utils.benchmark"
-    names: tuple[str, ...] = option((), "step, topology, superpose, train, loader or size (all)", metavar="NAME",
-                                    positional=True)  # fmt: skip
+    names: tuple[str, ...] = option((), "step, topology, superpose, train, loader, size (all of these), or parallel",
+                                    metavar="NAME", positional=True)  # fmt: skip
     model: str = option("resnet50", "as main_cifar.py takes it", choices=MODELS)
     batch_size: int = option(32, "images per step", metavar="N", fits=count(100_000))
     method: str = option("rigl", "how connections move", choices=METHODS)
@@ -183,6 +183,8 @@ class BenchmarkOptions(Group):
     warm_up: int = option(2, "pairs before, which do not count", metavar="N", fits=count(100_000))
     device: Literal["auto", "cpu", "cuda"] = option("auto", "a GPU where there is one")
     mixed_precision: Literal["no", "bf16"] = option("no", "of both sides")
+    compile: bool = option(False, "as main_cifar.py does; parallel: measure that too")
+    seconds: int = option(3, "parallel: of each measurement", metavar="S", fits=count(3600))
     data_dir: str | None = option(None, "loader: images to read (generated ones)", metavar="FOLDER", read=place)
     image_size: int = option(224, "loader: side of a crop", metavar="N", fits=count(2048))
     json: Path | None = option(None, "write the numbers here", metavar="FILE")
