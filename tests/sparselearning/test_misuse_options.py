@@ -1,5 +1,6 @@
 """Options that are no numbers, no names or no choices are refused in one line, before anything is touched."""
 
+import re
 from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
@@ -21,7 +22,8 @@ PF: dict[str, Any] = {"method": "pf", "prune_end": 8}
 def wrong(option: str, *values: Any, match: str = "", **others: Any) -> dict[str, tuple[dict[str, Any], str]]:
     """Rows of the table: an option and each of the values that it cannot have."""
     of = f" of {others['method']}" if "method" in others else ""
-    return {f"{option}={value!r:.60}{of}": (others | {option: value}, match or option) for value in values}
+    shown = {re.sub(" at 0x[0-9a-f]+", "", f"{value!r:.60}"): value for value in values}  # the same in every process
+    return {f"{option}={word}{of}": (others | {option: value}, match or option) for word, value in shown.items()}
 
 
 OPTIONS = {
