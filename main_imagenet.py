@@ -68,8 +68,8 @@ def main(options: ImageNetOptions) -> None:
     )
     if folder is None:
         return evaluate_ticket(options, accelerator, data)
-    for one in folder.unfinished():  # the run; with --ensemble each of the runs of Algorithm 2 of FreeTickets
-        sup_tickets(one.options, accelerator, data, one)
+    for member in folder.unfinished():  # the run itself; with --ensemble those of Algorithm 2 of FreeTickets
+        algorithm_1(member.options, accelerator, data, member)
     if options.ensemble:
         model = build(options.model, data.num_classes, data.train.side, options.width)
         accelerator.print(finish_ensemble(folder, accelerator, model, data.test))
@@ -84,14 +84,13 @@ def evaluate_ticket(options: ImageNetOptions, accelerator: Accelerator, data: Sp
     accelerator.print(", ".join(f"{name} {value:.4f}" for name, value in metrics.items()))
 
 
-def sup_tickets(options: Options, accelerator: Accelerator, data: Splits, folder: RunFolder) -> None:
-    """Algorithm 1 of Sup-tickets; other regimes have other phases, and superpose nothing."""
-    torch.manual_seed(options.seed)  # the weights; everything else draws from generators of its own
+def algorithm_1(options: Options, accelerator: Accelerator, data: Splits, folder: RunFolder) -> None:
+    """Algorithm 1 of Sup-tickets. The other regimes have other phases and superpose nothing."""
+    torch.manual_seed(options.seed)  # for the weights; everything else draws from generators of its own
     model = build(options.model, data.num_classes, data.train.side, options.width)
     model = model.to(accelerator.device).to(memory_format=torch.channels_last)
     test_model, teachers = copy.deepcopy(model), make_teachers(options.distill, model)
-    sizes = options.batch_size, options.gradient_accumulation_steps, accelerator.num_processes
-    batches = make_batches(model, len(data.train), *sizes)
+    batches = make_batches(options, model, len(data.train), accelerator.num_processes)
     phases = make_plan(options, batches.steps, batches.size)
     optimizer = make_optimizer(options, model, accelerator)
 

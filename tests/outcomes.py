@@ -48,3 +48,9 @@ def differences(a: Any, b: Any, where: str = "") -> list[str]:
 def contents(folder: Path) -> dict[str, bytes]:
     """All that is in a folder, by path."""
     return {str(path): path.read_bytes() if path.is_file() else b"" for path in sorted(folder.rglob("*"))}
+
+
+def assert_one_line(err: str, *parts: str) -> None:
+    assert err.count("\n") == 1, err
+    assert "Traceback" not in err
+    assert all(part in err for part in parts), err

@@ -35,6 +35,14 @@ CLASSES, TRAIN, TEST = 10, 44, 37
 SUP_TICKETS = ("--epochs", "8", "--sup-tickets", "--cycle-epochs", "2", "--num-tickets", "2")
 SPARSE = ("--data", "tiny", "--batch-size", "16", "--lr", "0.2", "--sparse", "--density", "0.2",
           "--update-frequency", "2")  # fmt: skip
+METHODS = {
+    "static": ("--method", "static"),
+    "snip": ("--method", "snip", "--superpose", "caa"),
+    "set": ("--method", "set", "--prune-rate-decay", "cosine"),
+    "rigl": ("--method", "rigl"),
+    "granet": ("--method", "granet", "--prune-end", "0.3", "--superpose", "cima"),
+    "gmp": ("--method", "gmp", "--prune-end", "0.3"),
+}
 
 
 class Tiny(nn.Sequential):

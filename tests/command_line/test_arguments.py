@@ -4,7 +4,7 @@
 import pytest
 
 from tests.command_line.lines import SUP
-from tests.training.test_regimes import ON_IMAGENET, PLANS
+from tests.papers import ON_IMAGENET, PLANS
 from utils.command_line.options import CifarOptions, ImageNetOptions, Options, effective
 from utils.command_line.parser import parse
 from utils.training.plan import make_plan

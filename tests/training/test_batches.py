@@ -86,4 +86,3 @@ def test_what_batch_norm_sees_before_a_ticket(
         status, _, _ = main(tmp_path, *SPARSE, *SUP_TICKETS, "--model", "tiny", "--limit-train", str(images), *options)
     assert status == 0
     assert seen == 8 * sizes
-

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from sparselearning.errors import UsageError
+from utils.command_line.options import Options
 from utils.data.protocol import Range
 
 
@@ -39,16 +40,17 @@ class Batches:
         return [(cuts[part], cuts[part + 1]) for part in range(rank, self.parts, processes)]
 
 
-def make_batches(model: nn.Module, images: int, batch_size: int, backward_passes: int, processes: int) -> Batches:
-    """The batches of a run: in a step each process makes `backward_passes` of `batch_size` images.
+def make_batches(options: Options, model: nn.Module, images: int, processes: int) -> Batches:
+    """The batches of a run: in a step each process makes its backward passes, of `--batch-size` images each.
 
     Raises:
         UsageError: the images fill no batch, or the model's batch norm would see one at a time.
     """
-    if batch_size == 1 and any(isinstance(module, nn.modules.batchnorm._NormBase) for module in model.modules()):
+    norm = nn.modules.batchnorm._NormBase
+    if options.batch_size == 1 and any(isinstance(module, norm) for module in model.modules()):
         raise UsageError("--batch-size 1 leaves batch norm no batch to normalize by: use 2 or more")
-    parts = processes * backward_passes
-    size = batch_size * parts
+    parts = processes * options.gradient_accumulation_steps
+    size = options.batch_size * parts
     return Batches(images, size, parts, count_steps(images, size, parts))
 
 

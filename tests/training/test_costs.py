@@ -6,11 +6,17 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
+from models import build
+from sparselearning.distributions import erk
 from sparselearning.flops import layer_costs
+from sparselearning.layers import maskable_weights
 from tests.tiny import Tiny, main
-from tests.training.test_regime_runs import DENSE, MACS, NNZ, OF, share, summary
+from tests.training.regimes import DENSE, MACS, NNZ, OF, share, summary
+from utils.command_line.options import CifarOptions
+from utils.command_line.parser import parse
 from utils.training.costs import Costs
 
 FORWARD = 2 * sum(MACS.values())  # FLOPs of an image through the dense network
@@ -111,3 +117,32 @@ def test_each_step_costs_what_its_connections_and_their_score_cost(
         costs.add_step()
         expected += cost(sum(macs) / sum(MACS.values()))
         assert costs.steps["plain"] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("words", "density", "training", "inference"),
+    [
+        ("--sparse --edst", 0.2, 0.61, 1.01),
+        ("--sparse --edst --num-tickets 7", 0.1, 0.57, 1.17),
+        ("--sparse --ensemble 3", 0.2, 1.01, 1.01),
+        ("--sparse --method static --ensemble 3", 0.2, 1.01, 1.01),
+    ],
+)
+def test_costs_are_those_of_freetickets_tables_1_and_6(
+    words: str, density: float, training: float, inference: float
+) -> None:
+    """Wide ResNet28-10 on CIFAR-100 with ERK, of a dense training of 250 epochs."""
+    args = parse(CifarOptions, "", f"{words} --density {density}".split())
+    with torch.device("meta"):
+        model = build("wrn28-10", 100)
+    weights = maskable_weights(model)
+    active = erk({name: weight.shape for name, weight in weights.items()}, density)
+    growth = None if args.method == "static" else "gradient"
+    masking: Any = SimpleNamespace(
+        active=active, weights=weights, growth=growth, dense_momentum={}, update_frequency=1000
+    )
+    costs = Costs(model, masking, (3, 32, 32))
+    costs.add_step()
+    networks = args.ensemble or args.num_tickets
+    assert (args.ensemble or 1) * costs.steps["plain"] * args.epochs / 250 == pytest.approx(training, abs=0.006)
+    assert networks * costs.test_ratio() == pytest.approx(inference, abs=0.007)
