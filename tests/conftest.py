@@ -2,30 +2,26 @@
 
 import gc
 import os
+from functools import partial
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import yaml
 
+from tests.commands import refused_by
 from utils.command_line.options import CifarOptions
-from utils.command_line.parser import parse
 from utils.files.locks import release
 
 
 @pytest.fixture
-def refused(capsys):
-    """Call it with a command line that is wrong: returns the one line on stderr."""
+def refused():
+    """Call it with a command line of main_cifar.py that is wrong: returns the one line on stderr."""
 
-    def refuse(*argv: str) -> str:
-        with pytest.raises(SystemExit) as stop:
-            parse(CifarOptions, "", argv)
-        out, err = capsys.readouterr()
-        assert stop.value.code == 2 and out == ""
-        assert err.endswith("\n") and err.count("\n") == 1 and "Traceback" not in err
-        return err
+    def accept(options: CifarOptions) -> None:
+        """Does nothing with them."""
 
-    return refuse
+    return partial(refused_by, accept)
 
 
 @pytest.fixture

@@ -22,14 +22,19 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
     def given(self, words: Sequence[str] | None) -> dict[str, Any]:
-        """{name: value} of the options that are given."""
+        """{name: value} of the options that are given; those in the file `--config` come before the others.
+
+        Raises:
+            UsageError: the file cannot be read, or says what is no option.
+        """
         known, unknown = self.parse_known_args(words)
         if unknown:
             names = [name.removeprefix("--") for name in self._option_string_actions]
             near = difflib.get_close_matches(unknown[0].removeprefix("--"), names, 1)
             hint = f", did you mean --{near[0]}?" if near else ""
             self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
-        return {name: tuple(value) if isinstance(value, list) else value for name, value in vars(known).items()}
+        in_file = self.given(config_words(self._actions, Path(known.config))) if "config" in known else {}
+        return in_file | {name: tuple(value) if isinstance(value, list) else value for name, value in vars(known).items()}
 
 
 class Help(argparse.RawDescriptionHelpFormatter):
@@ -45,10 +50,8 @@ def parse(kind: type[G], description: str | None, argv: Sequence[str] | None = N
     Exits with status 2 and one line on stderr when an option is unknown, has no such value or does nothing.
     """
     parser = build_parser(kind, description or "")
-    given = parser.given(argv)
     try:
-        if "config" in given:
-            given = parser.given(config_words(parser._actions, Path(given["config"]))) | given
+        given = parser.given(argv)
         values = defaults(kind)
         for name, row in rows(kind).items():
             values |= row.brings if given.get(name) else {}
