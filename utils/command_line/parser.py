@@ -33,8 +33,8 @@ class Parser(argparse.ArgumentParser):
             near = difflib.get_close_matches(unknown[0].removeprefix("--"), names, 1)
             hint = f", did you mean --{near[0]}?" if near else ""
             self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
-        in_file = self.given(config_words(self._actions, Path(known.config))) if "config" in known else {}
-        return in_file | {name: tuple(value) if isinstance(value, list) else value for name, value in vars(known).items()}
+        given = self.given(config_words(self._actions, Path(known.config))) if "config" in known else {}
+        return given | {name: tuple(value) if isinstance(value, list) else value for name, value in vars(known).items()}
 
 
 class Help(argparse.RawDescriptionHelpFormatter):
