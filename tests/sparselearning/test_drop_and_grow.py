@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from sparselearning import Masking, UsageError
+from sparselearning import Masking
 from sparselearning.methods import GROWTH
 from tests.exact import bits
 from tests.misuse import nan
-from tests.networks import layers, network, row, set_masks, sgd, train
+from tests.networks import layers, row, set_masks, sgd
 
 
 def sorted_update(
@@ -92,18 +92,6 @@ def test_eight_weights_by_hand() -> None:
     assert masking.masks["weight"].int().tolist() == [[0, 1, 1, 0, 1, 1, 0, 0]]
     assert layer.weight[0].tolist() == pytest.approx([0, -0.95, 0, 0, -1, -1, 0, 0])  # 1 came back with its value
     assert optimizer.state[layer.weight]["momentum_buffer"][0].tolist() == pytest.approx([0, 0.35, 0, 0, 1, 1, 0, 0])
-
-
-def test_growth_by_gradient_without_gradient_is_refused_and_moves_nothing() -> None:
-    model = network()
-    optimizer = sgd(model)
-    masking = Masking(model, optimizer, "rigl", 0.1, update_frequency=3)
-    train(model, optimizer, [0, 1])
-    before = bits(masking.masks)
-    optimizer.zero_grad()
-    with pytest.raises(UsageError, match=r"has no gradient to grow by"):
-        optimizer.step()
-    assert bits(masking.masks) == before
 
 
 @pytest.mark.parametrize("gradient", ["missing", "shuffled", "nan where inactive"])

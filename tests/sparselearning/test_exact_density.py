@@ -16,7 +16,7 @@ EVERY_METHOD = ("static", "snip", "set", "rigl", "granet", "gmp")
 
 @pytest.mark.parametrize("density", [0.5, 0.2, 0.1, 0.05, 0.02])
 @pytest.mark.parametrize("method", EVERY_METHOD)
-def test_density_is_exact_from_initialisation_to_superposition(method: str, density: float) -> None:
+def test_density_is_exact_from_initialization_to_superposition(method: str, density: float) -> None:
     model = network()
     optimizer = sgd(model)
     gradual = {"prune_end": 8} if method in ("granet", "gmp") else {}

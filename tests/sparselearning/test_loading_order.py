@@ -1,12 +1,10 @@
 """A saved run goes on to the same bits, in whatever order model, optimizer and masking are built and loaded."""
 
 import copy
-import io
 import itertools
 from typing import Any
 
 import pytest
-import torch
 
 from sparselearning import Masking, UsageError, take_ticket
 from tests.exact import bits, through_a_file
@@ -128,12 +126,3 @@ def test_momentum_of_a_dense_run_is_cleared_outside_the_masks(when: str) -> None
     run.train(range(2, 3))
     for name, mask in run.masking.masks.items():
         assert not run.optimizer.state[run.masking.weights[name]]["momentum_buffer"][~mask].any()
-
-
-@pytest.mark.parametrize("how", [copy.copy, copy.deepcopy, lambda masking: torch.save(masking, io.BytesIO())])
-def test_a_masking_is_not_copied(how: Any) -> None:
-    run = Training(0)
-    run.build()
-    with pytest.raises(UsageError, match="cannot be copied"):
-        how(run.masking)
-    copy.deepcopy(run.model), copy.deepcopy(run.optimizer)

@@ -158,7 +158,7 @@ def test_a_second_network_of_the_same_optimizer_is_refused() -> None:
     check_sparse(masking)
 
 
-def test_a_masking_that_was_refused_is_in_nobodys_way() -> None:
+def test_after_a_refusal_the_next_masking_works() -> None:
     model = network()
     optimizer = sgd(model)
     before = bits(model.state_dict())

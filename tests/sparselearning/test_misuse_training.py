@@ -1,4 +1,4 @@
-"""Copies of a masking, one that was taken off, explorations and optimizers that cannot be: one clear error each."""
+"""Copies of a masking, one that was taken off, explorations and phases that cannot be: one clear error each."""
 
 import copy
 import io
@@ -8,12 +8,11 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
-from sparselearning import Exploration, Masking, take_ticket
+from sparselearning import Exploration, take_ticket
 from tests.exact import bits, check_sparse
 from tests.misuse import every, inf, nan, refused
-from tests.networks import Parts, backward, network, train, training
+from tests.networks import Parts, backward, train, training
 
 # ---- copies ----------------------------------------------------------------------------------------------------------
 
@@ -174,19 +173,3 @@ NO_COPY: dict[str, tuple[Callable[[Parts], Any], str]] = {
 def test_what_is_no_copy_of_the_model_is_not_sparsified(make: Callable[[Parts], Any], match: str) -> None:
     parts = training()
     refused(lambda: parts.masking.sparsify_(make(parts)), match)
-
-
-# ---- optimizers ------------------------------------------------------------------------------------------------------
-
-
-def test_an_optimizer_that_evaluates_again_is_refused_where_connections_move() -> None:
-    model = network()
-    optimizer = torch.optim.LBFGS(model.parameters(), max_iter=3)
-    Masking(model, optimizer, "set", 0.2)
-
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        backward(model)
-        return torch.tensor(1.0)
-
-    refused(lambda: optimizer.step(closure), "LBFGS")

@@ -116,7 +116,7 @@ def test_inactive_weights_and_their_state_stay_at_zero(method: str, optimizer: s
 
 
 @every_optimizer
-def test_weights_that_stay_feel_nothing_of_those_that_move(optimizer: str) -> None:
+def test_an_update_leaves_the_weights_that_stay_as_the_step_made_them(optimizer: str) -> None:
     """At an update, survivors keep the value and the state that the step gave them, bit for bit."""
     results = []
     for update_frequency in (2, 1000):

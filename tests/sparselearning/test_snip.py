@@ -75,7 +75,7 @@ def test_the_model_stays_what_it_was() -> None:
     assert all(p.grad is not None and p.requires_grad for p in model.parameters())
 
 
-def test_the_weights_that_are_kept_keep_their_own_initialisation() -> None:
+def test_the_weights_that_are_kept_keep_their_own_initialization() -> None:
     model, untouched = network(), network().state_dict()
     masking = snip(model)
     for name, tensor in model.state_dict().items():

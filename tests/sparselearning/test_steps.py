@@ -85,6 +85,7 @@ def test_a_step_with_a_closure_is_a_step_like_any_other() -> None:
             else:
                 gradients_of(model, optimizer, seed)
                 optimizer.step()
+        assert (masking.step, masking.updates) == (7, 2)
         results.append((bits(masking.masks), bits(masking.weights)))
         for name, mask in masking.masks.items():
             assert not optimizer.state[masking.weights[name]]["momentum_buffer"][~mask].any()

@@ -53,7 +53,7 @@ def test_the_next_average_goes_on_from_the_pruned_one_or_from_the_mean(
 
 
 @pytest.mark.parametrize(("beta", "weights"), [(0.0, [7.0]), (0.1, [6.49]), (0.5, [4.25]), (0.9, [1.69])])
-def test_a_larger_beta_favours_early_tickets(beta: float, weights: list[float]) -> None:
+def test_a_larger_beta_favors_early_tickets(beta: float, weights: list[float]) -> None:
     superposition = Superposition(["w"], 1, "cima", beta=beta)
     for weight in (1.0, 2.0, 7.0):  # β²·1 + β(1 - β)·2 + (1 - β)·7
         superposition.add({"w": torch.tensor([weight])})
