@@ -1,11 +1,14 @@
 """Mixed precision and compiled models."""
 
 import json
+from collections.abc import Callable
+from typing import Any
 from unittest import mock
 
 import torch
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
+from torch._dynamo.backends.registry import lookup_backend
 
 from tests.outcomes import differences, last_state, outcome
 from tests.tiny import SPARSE, SUP_TICKETS, main
@@ -32,16 +35,24 @@ def test_fp16_needs_a_gpu_and_says_so(tmp_path):
 
 
 def test_compiling_leaves_no_trace_in_names(tmp_path):
-    """Traced, but run by torch's own kernels, so that no compiler is needed and the results are the same."""
-    compile_in_place = nn.Module.compile
+    """Traced, but run by torch's own kernels, so that no compiler is needed and the results are the same.
+
+    The smaller last batch of an epoch is not compiled for.
+    """
+    compile_in_place, compiled_for, aot_eager = nn.Module.compile, [], lookup_backend("aot_eager")
+
+    def counted(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Callable[..., Any]:
+        compiled_for.append(max(len(tensor) for tensor in inputs if tensor.dim() == 4 and tensor.shape[-1] == 32))
+        return aot_eager(graph, inputs)
 
     def traced(module: nn.Module, **how: object) -> None:
-        compile_in_place(module, backend="aot_eager")
+        compile_in_place(module, backend=counted, **how)
 
     options = (*SPARSE, *SUP_TICKETS, "--model", "norm", "--method", "rigl")
     with mock.patch.object(nn.Module, "compile", traced):
         assert main(tmp_path / "compiled", *options, "--compile", stop=15)[0] == 143
         assert main(tmp_path / "compiled", *options, "--compile", "--resume", "auto")[0] == 0
+    assert set(compiled_for) == {16}
     assert main(tmp_path / "plain", *options)[0] == 0
     compiled, plain = outcome(tmp_path / "compiled"), outcome(tmp_path / "plain")
     for part in ("model", "masking", "superposition"):

@@ -184,7 +184,7 @@ class BenchmarkOptions(Group):
     device: Literal["auto", "cpu", "cuda"] = option("auto", "a GPU where there is one")
     mixed_precision: Literal["no", "bf16"] = option("no", "of both sides")
     compile: bool = option(False, "as main_cifar.py does; parallel: measure that too")
-    seconds: int = option(3, "parallel: of each measurement", metavar="S", fits=count(3600))
+    seconds: int = option(2, "parallel: of each measurement", metavar="S", fits=count(3600))
     data_dir: str | None = option(None, "loader: images to read (generated ones)", metavar="FOLDER", read=place)
     image_size: int = option(224, "loader: side of a crop", metavar="N", fits=count(2048))
     json: Path | None = option(None, "write the numbers here", metavar="FILE")

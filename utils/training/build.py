@@ -63,7 +63,7 @@ def make_accelerator(options: RunOptions) -> Accelerator:
 
 
 def compile_model(model: nn.Module, device: torch.device, parts: int) -> None:
-    """Compile a model in place, anew for every size of a batch: an epoch has one, and its rest.
+    """Compile a model in place, for batches of one size.
 
     On a GPU its forward and its backward pass become one CUDA graph each, which the host starts in one call. A graph
     writes its outputs, gradients among them, where it wrote them the time before: so not where the gradients of

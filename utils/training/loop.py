@@ -107,7 +107,7 @@ def _backward(run: Run, parts: list[tuple[Tensor, Tensor]], batch_size: int) -> 
     counted = []
     for i, (images, labels) in enumerate(parts, 1):
         with contextlib.nullcontext() if i == len(parts) else run.accelerator.no_sync(run.wrapped):
-            logits = run.wrapped(images)
+            logits = _logits(run, images)
             loss = F.cross_entropy(logits.float(), labels, reduction="sum", label_smoothing=run.options.label_smoothing)
             soft = [_soft_loss(run, teacher, images, logits) for teacher in run.teachers]
             mean = sum(soft, loss) / (1 + len(soft)) if soft else loss
@@ -116,6 +116,14 @@ def _backward(run: Run, parts: list[tuple[Tensor, Tensor]], batch_size: int) -> 
         correct = (logits.detach().argmax(1) == labels).sum()
         counted.append((loss.detach(), correct, len(labels)))
     return counted
+
+
+def _logits(run: Run, images: Tensor) -> Tensor:
+    """A compiled model takes whole batches; to compile it for the rest of an epoch too would take as long again."""
+    if not run.options.compile or len(images) == run.options.batch_size:
+        return run.wrapped(images)
+    with torch.compiler.set_stance("force_eager"):
+        return run.wrapped(images)
 
 
 def _soft_loss(run: Run, teacher: nn.Module, images: Tensor, logits: Tensor) -> Tensor:
