@@ -1,4 +1,4 @@
-"""Wide residual networks (Zagoruyko & Komodakis, 2016): few, wide blocks that normalise before they convolve."""
+"""Wide residual networks (Zagoruyko & Komodakis, 2016): few, wide blocks that normalize before they convolve."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn

@@ -15,8 +15,8 @@ from tests.tiny_imagenet import SUP, main
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three classes that differ in colour, 44 images to train and 13 to test on."""
-    root, rng = tmp_path_factory.mktemp("photos"), np.random.default_rng(0)
+    """Three classes that differ in color, 44 images to train and 13 to test on."""
+    root, rng = tmp_path_factory.mktemp("images"), np.random.default_rng(0)
     for split, count in (("train", 44), ("val", 13)):
         for i in range(count):
             place = root / split / f"class{i % 3}"

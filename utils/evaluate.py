@@ -34,8 +34,10 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
     """The content of `--json`: metrics and connections of each ticket, and of all of them together."""
     headers = [parse_header(path) for path in options.tickets]
     data = required("data", agreed("data", [header.data for header in headers], options.data))
-    look = preprocessing_of(headers, data)
-    splits = load_cifar(data, options.data_dir, device(), limit_train=1, limit_test=options.limit_test, **look)
+    preprocessing = preprocessing_of(headers, data)
+    splits = load_cifar(
+        data, options.data_dir, device(), limit_train=1, limit_test=options.limit_test, **preprocessing
+    )
     labels, tickets, predictions = splits.test.labels, [], []
     for path, header in zip(options.tickets, headers, strict=True):
         name = required("model", options.model or header.model)

@@ -133,7 +133,7 @@ def test_a_narrow_network_is_the_same_network_of_fewer_channels(name: str, width
     for key, shape in own.items():
         assert len(other[key]) == len(shape)
         for channels, found in zip(shape[:2], other[key][:2], strict=False):
-            fixed = channels in (3, 10)  # colours, classes
+            fixed = channels in (3, 10)  # colors, classes
             # in whole multiples of the stem, except in VGG-16, where every layer is rounded by itself
             expected = round(width * channels) if name == "vgg16" else round(width * stem) * channels // stem
             assert found == (channels if fixed else expected), key

@@ -20,7 +20,7 @@ from utils.data.formats.digits import read_digits
 from utils.data.formats.image_folder import read_image_folders
 from utils.data.formats.row_groups import RowGroups, open_row_groups
 from utils.data.formats.tables import Tables, in_memory, on_disk, read_tables, refuse_column, saved_tables
-from utils.data.recipes import Recipe
+from utils.data.recipes import RECIPES, Recipe
 from utils.data.rows import EncodedRows, Rows, same_classes
 from utils.files.errors import explained
 
@@ -37,7 +37,10 @@ def read_small(data: str, data_dir: str | None, recipe: Recipe) -> tuple[Rows, R
         refuse_column(recipe.label_column, "the digits")
         return read_digits()
     if data_dir is None:
-        return read_hub(recipe.hub or data, recipe.config, TEST, recipe.label_column)
+        if recipe.hub is None:
+            known = ", ".join(RECIPES)
+            raise UsageError(f"unknown --data {data}: choose from {known}, or give the folder with --data-dir")
+        return read_hub(recipe.hub, recipe.config, TEST, recipe.label_column)
     folder = existing(data_dir)
     if recipe.config and (folder / recipe.config).is_dir():
         folder /= recipe.config
