@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.command_line.lines import PROGRAMS
 from utils.command_line.options import CifarOptions, ImageNetOptions, defaults
 from utils.command_line.parser import build_parser, parse
 
@@ -16,7 +17,8 @@ def test_help_shows_groups_and_defaults(capsys):
         parse(CifarOptions, "What it does.", ["--help"])
     text = capsys.readouterr().out
     assert stop.value.code == 0 and "What it does." in text
-    titles = ("data", "images", "model and optimizer", "sparse training", "Sup-tickets", "ensembles", "run")
+    titles = ("data", "images", "model and optimizer", "sparse training", "Sup-tickets", "superposition",
+              "ensembles", "run")  # fmt: skip
     positions = [text.index(f"\n{title}:\n  ") for title in titles]  # each with its introduction
     assert positions == sorted(positions)
     for action in build_parser(CifarOptions, "")._actions:
@@ -35,8 +37,6 @@ def test_help_mentions_every_option_once(kind, capsys) -> None:
 
 
 REPOSITORY = Path(__file__).parents[2]
-PROGRAMS = ("main_cifar.py", "main_imagenet.py", "-m utils.evaluate", "-m utils.superpose", "-m utils.pack",
-            "-m utils.report", "-m utils.benchmark")  # fmt: skip
 SLOW = {"torch", "numpy", "scipy", "matplotlib", "accelerate", "datasets", "safetensors", "PIL"}
 
 
@@ -62,8 +62,8 @@ def test_help_is_there_before_what_takes_seconds_and_shows_the_examples(program)
     assert rest[len(told)] == "" and rest[len(told) + 1].endswith(":") and not rest[len(told) + 1].startswith("options")
 
 
-@pytest.mark.parametrize("program", PROGRAMS)
-def test_a_mistyped_option_is_answered_before_what_takes_seconds(program):
-    status, out, said, imported = start(program, "--jsn", "FILE")
+@pytest.mark.parametrize(("program", "needed"), PROGRAMS.items())
+def test_a_mistyped_option_is_answered_before_what_takes_seconds(program, needed):
+    status, out, said, imported = start(program, *needed.split(), "--nosuch", "1")
     assert (status, out) == (2, "") and "\n" not in said and not SLOW & imported
-    assert "--jsn" in said or "are required" in said
+    assert "unrecognized arguments: --nosuch" in said

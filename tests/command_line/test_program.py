@@ -10,13 +10,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.command_line.lines import PROGRAMS
 from utils.command_line.errors import one_line_errors
 
 REPOSITORY = Path(__file__).parents[2]
 START = "from utils.command_line.program import start; start(); "
 ASCII = {"PYTHONIOENCODING": "ascii", "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-PROGRAMS = ("main_cifar.py", "main_imagenet.py", "-m utils.evaluate --tickets A", "-m utils.superpose --tickets A B",
-            "-m utils.report A", "-m utils.benchmark", "-m utils.pack A")  # fmt: skip
 
 
 def python(code: str, **settings: object) -> subprocess.Popen[str]:
@@ -101,10 +100,10 @@ os.waitpid(child, 0)"""
     assert process.communicate() == ("still there\n", "-c: stopped by SIGINT\n") and process.returncode == 130
 
 
-@pytest.mark.parametrize("program", PROGRAMS)
-def test_every_program_is_ready_before_its_imports(program):
+@pytest.mark.parametrize(("program", "needed"), PROGRAMS.items())
+def test_every_program_is_ready_before_its_imports(program, needed):
     """Ctrl-C while it imports, which for torch alone takes seconds."""
-    words = program.split()
+    words = [*program.split(), *needed.split()]
     process = subprocess.Popen(
         [sys.executable, "-X", "importtime", *words], cwd=REPOSITORY, stderr=subprocess.PIPE, text=True
     )
@@ -114,7 +113,7 @@ def test_every_program_is_ready_before_its_imports(program):
     next(process.stderr)  # the import after it
     process.send_signal(signal.SIGINT)
     rest = [line for line in process.stderr if not line.startswith("import time:")]
-    name = program.removeprefix("-m utils.").split()[0].removesuffix(".py") + ".py"
+    name = program.removeprefix("-m utils.").removesuffix(".py") + ".py"
     assert rest == [f"{name}: stopped by SIGINT\n"] and process.wait() == 130
 
 
