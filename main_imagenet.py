@@ -70,6 +70,8 @@ def main(options: ImageNetOptions) -> None:
         return evaluate_ticket(options, accelerator, data)
     for member in folder.unfinished():  # the run itself; with --ensemble those of Algorithm 2 of FreeTickets
         algorithm_1(member.options, accelerator, data, member)
+        if options.ensemble:
+            accelerator.free_memory()  # for the next
     if options.ensemble:
         model = build(options.model, data.num_classes, data.train.side, options.width)
         accelerator.print(finish_ensemble(folder, accelerator, model, data.test))
@@ -120,7 +122,6 @@ def algorithm_1(options: Options, accelerator: Accelerator, data: Splits, folder
         ticket = run.superposed() if superposition is not None else take_ticket(run.model.state_dict(), run.masks)
         run.save_ticket("ticket.safetensors", ticket)  # line 17
         tracker.say(finish(run, ticket))
-    accelerator.free_memory()
 
 
 if __name__ == "__main__":

@@ -110,6 +110,12 @@ def restored() -> Iterator[None]:
         GradientState._reset_state()
 
 
+def no_pictures() -> contextlib.AbstractContextManager[Any]:
+    """A run draws none."""
+    names = ("draw_learning_curve", "draw_sparsity")
+    return mock.patch.multiple(utils.reporting.summary, **dict.fromkeys(names, mock.DEFAULT))
+
+
 @contextlib.contextmanager
 def tiny_world() -> Iterator[None]:
     """The networks and images above, small intervals, no pictures; leaves everything as it was."""
@@ -120,8 +126,7 @@ def tiny_world() -> Iterator[None]:
             restored(),
             mock.patch.dict(MODELS, NETWORKS),
             mock.patch.object(main_cifar, "load_cifar", load_images),
-            mock.patch.object(utils.reporting.summary, "draw_learning_curve"),
-            mock.patch.object(utils.reporting.summary, "draw_sparsity"),
+            no_pictures(),
             mock.patch.object(utils.training.interruption, "POLL_STEPS", 1),
             mock.patch.object(utils.training.evaluation, "BATCH", 8),  # so that every process has some to evaluate
             mock.patch.object(os, "fsync"),  # slow, and for power cuts only

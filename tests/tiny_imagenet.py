@@ -6,9 +6,8 @@ from unittest import mock
 import torch
 
 import main_imagenet
-import utils.reporting.summary
 from tests.scripts import end_of
-from tests.tiny import Tiny, restored, signal_at
+from tests.tiny import Tiny, no_pictures, restored, signal_at
 
 SUP = ("--sparse", "--method", "granet", "--density", "0.1", "--sup-tickets")
 
@@ -26,8 +25,7 @@ def main(folder: Path, *options: str, stop: int | None = None) -> tuple[int, str
         with (
             restored(),
             mock.patch.object(main_imagenet, "build", lambda name, classes, size, width: Tiny(classes)),
-            mock.patch.object(utils.reporting.summary, "draw_learning_curve"),
-            mock.patch.object(utils.reporting.summary, "draw_sparsity"),
+            no_pictures(),
             signal_at(stop),
         ):
             return end_of(main_imagenet, *common, *options)

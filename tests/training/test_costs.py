@@ -14,7 +14,7 @@ from sparselearning.distributions import erk
 from sparselearning.flops import layer_costs
 from sparselearning.layers import maskable_weights
 from tests.tiny import Tiny, main
-from tests.training.regimes import DENSE, MACS, NNZ, OF, share, summary
+from tests.training.regimes import DENSE, MACS, NNZ, OF, Runs, share, summary
 from utils.command_line.options import CifarOptions
 from utils.command_line.parser import parse
 from utils.training.costs import Costs
@@ -23,24 +23,16 @@ FORWARD = 2 * sum(MACS.values())  # FLOPs of an image through the dense network
 IMAGES = 44
 
 
-@pytest.fixture(scope="module")
-def gmp(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("gmp")
-    options = ("--method", "gmp", "--prune-end", "0.5", "--epochs", "6", "--save-early", "0.05")
-    assert main(folder, *OF, *options)[0] == 0
-    return folder
-
-
 def test_edst_of_the_same_length_costs_the_same_for_any_number_of_tickets(tmp_path: Path) -> None:
     costs = []
     for tickets in (2, 3, 6):
         folder = tmp_path / str(tickets)
-        words = ("--edst", "--epochs", "18", "--num-tickets", str(tickets), "--method", "set")
+        words = ("--edst", "--epochs", "8", "--num-tickets", str(tickets), "--method", "set")
         assert main(folder, *OF, *words)[0] == 0
         costs.append(summary(folder)["flops"])
     f = share(load_file(folder / "ticket.safetensors"))
     for flops in costs:
-        assert flops["train"] == pytest.approx(18 * 3 * IMAGES * FORWARD * f)
+        assert flops["train"] == pytest.approx(8 * 3 * IMAGES * FORWARD * f)
         assert flops["train_ratio"] == pytest.approx(f)
 
 
@@ -70,21 +62,21 @@ def test_both_countings_are_kept_from_the_first_step_to_the_last(tmp_path: Path)
     assert said["flops"]["train_ratio"] < said["flops"]["train_ratio_rigl"]
 
 
-def test_a_rewound_run_counts_the_run_that_it_rewinds(gmp: Path, tmp_path: Path) -> None:
-    words = ("--method", "static", "--epochs", "3", "--rewind", str(gmp))
+def test_a_rewound_run_counts_the_run_that_it_rewinds(finished: Runs, tmp_path: Path) -> None:
+    words = ("--method", "static", "--epochs", "3", "--rewind", str(finished("gmp")))
     assert main(tmp_path, *OF, *words)[0] == 0
-    before, flops = summary(gmp)["flops"], summary(tmp_path)["flops"]
+    before, flops = summary(finished("gmp"))["flops"], summary(tmp_path)["flops"]
     f = share(load_file(tmp_path / "ticket.safetensors"))
     assert flops["rewound"] == pytest.approx(before["train"]) and before["rewound"] == 0
     assert flops["train"] == pytest.approx(before["train"] + 3 * 3 * IMAGES * FORWARD * f)
     assert flops["train_ratio"] == pytest.approx(flops["train"] / (3 * flops["dense_epoch"]))
 
 
-def test_a_run_whose_cost_cannot_be_read_is_no_run_to_rewind(gmp: Path, tmp_path: Path) -> None:
+def test_a_run_whose_cost_cannot_be_read_is_no_run_to_rewind(finished: Runs, tmp_path: Path) -> None:
     broken = tmp_path / "gmp"
     broken.mkdir()
     for name in ("ticket.safetensors", "early.safetensors"):
-        (broken / name).write_bytes((gmp / name).read_bytes())
+        (broken / name).write_bytes((finished("gmp") / name).read_bytes())
     for text in (None, "{}", '{"flops": 3, "epochs": 6}'):
         if text is not None:
             (broken / "summary.json").write_text(text)
