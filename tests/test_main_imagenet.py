@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 from safetensors.torch import load_file
 
+from tests.data.writers import NAMES, Content, encoded, write_images
 from tests.outcomes import differences, outcome
 from tests.tiny_imagenet import SUP, main
 
@@ -16,15 +16,12 @@ from tests.tiny_imagenet import SUP, main
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three classes that differ in color, 44 images to train and 13 to test on."""
-    root, rng = tmp_path_factory.mktemp("images"), np.random.default_rng(0)
-    for split, count in (("train", 44), ("val", 13)):
-        for i in range(count):
-            place = root / split / f"class{i % 3}"
-            place.mkdir(parents=True, exist_ok=True)
-            pixels = rng.integers(0, 128, (40, 48, 3), dtype=np.uint8)
-            pixels[:, :, i % 3] += 100
-            Image.fromarray(pixels).save(place / f"{i}.jpg")
-    return root
+    pixels = np.random.default_rng(0).integers(0, 128, (57, 40, 48, 3), dtype=np.uint8)
+    for i in range(57):
+        pixels[i, :, :, i % 3] += 100
+    examples = [(encoded(image, "jpeg"), i % 3) for i, image in enumerate(pixels)]
+    content = Content(examples[:44], examples[44:], NAMES[:3], "val")
+    return write_images(tmp_path_factory.mktemp("images"), content)
 
 
 RUN = (*SUP, "--epochs", "6", "--cycle-epochs", "1", "--num-tickets", "2", "--update-frequency", "2")  # 3 steps each

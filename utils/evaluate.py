@@ -35,9 +35,7 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
     headers = [parse_header(path) for path in options.tickets]
     data = required("data", agreed("data", [header.data for header in headers], options.data))
     preprocessing = preprocessing_of(headers, data)
-    splits = load_cifar(
-        data, options.data_dir, device(), limit_train=1, limit_test=options.limit_test, **preprocessing
-    )
+    splits = load_cifar(data, options.data_dir, device(), limit_train=1, limit_test=options.limit_test, **preprocessing)
     labels, tickets, predictions = splits.test.labels, [], []
     for path, header in zip(options.tickets, headers, strict=True):
         name = required("model", options.model or header.model)
