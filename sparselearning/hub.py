@@ -10,12 +10,14 @@ from sparselearning.errors import UsageError
 PREFIX = "hf://"
 FILE = "ticket.safetensors"  # in the repository of a model
 
+_UNREACHED = ("ConnectError", "ConnectionError", "TimeoutException", "Timeout")  # of its HTTP libraries
 _WORDS = (  # for errors of huggingface_hub, the first that fits
     ("GatedRepoError", "is gated, and not open to you yet: ask for access on its page, then `hf auth login`"),
-    ("RepositoryNotFoundError", "is not there, or private: mind the spelling; `hf auth login` shows what is yours"),
+    ("RepositoryNotFoundError", "is not there, or private: mind the spelling, or log in with `hf auth login`"),
     ("RevisionNotFoundError", "has no such revision: leave it out for the newest"),
     ("LocalEntryNotFoundError", "cannot be reached, and no copy is kept here: mind the network, proxies, HF_ENDPOINT"),
     ("OfflineModeIsEnabled", "cannot be reached in offline mode: unset HF_HUB_OFFLINE"),
+    *((kind, "cannot be reached: mind the network, proxies, HF_ENDPOINT") for kind in _UNREACHED),
     ("EntryNotFoundError", f"holds no {FILE}: it was not pushed by utils.pack"),
 )
 
@@ -42,8 +44,16 @@ def reaching(what: str) -> Iterator[Any]:
         raise UsageError(f"{what} needs huggingface_hub: pip install huggingface_hub") from error
     try:
         yield huggingface_hub
+    except UsageError as error:
+        raise UsageError(f"{what} {error}") from error
     except Exception as error:  # of its HTTP library too, which is another from version to version
-        kinds = {kind.__name__ for kind in type(error).__mro__}
-        reason = (str(error) or type(error).__name__).strip().splitlines()[0].rstrip(":. ")
-        words = next((words for kind, words in _WORDS if kind in kinds), f"was refused: {reason}")
-        raise UsageError(f"{what} {error if isinstance(error, UsageError) else words}") from error
+        raise UsageError(f"{what} {_in_words(error)}") from error
+
+
+def _in_words(error: Exception) -> str:
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    if known := next((words for kind, words in _WORDS if kind in kinds), None):
+        return known
+    if getattr(getattr(error, "response", None), "status_code", None) in (401, 403):
+        return "was refused: your token is not valid, or does not allow it; `hf auth login` takes another"
+    return f"was refused: {(str(error) or type(error).__name__).strip().splitlines()[0].rstrip(':. ')}"

@@ -15,7 +15,7 @@ from sparselearning import UsageError, load_ticket
 from sparselearning.layers import maskable_weights
 from tests.commands import refused_by, run_command
 from tests.exact import bits
-from tests.hub import TOKEN, Hub, standing_in
+from tests.hub import TOKEN, Hub, constants, standing_in
 from utils import evaluate, superpose
 from utils.files.whole import write_whole
 from utils.pack import main
@@ -182,8 +182,15 @@ def test_without_a_token_nothing_is_asked(run, hub, refused, monkeypatch):
     assert "needs a token of yours" in refused(run / "ticket.safetensors", "--push-to-hub", "me/tiny")
     assert hub.requests == []
     monkeypatch.setenv("HF_TOKEN", "hf_another")
-    assert "401" in refused(run / "ticket.safetensors", "--push-to-hub", "me/tiny")
+    assert "your token is not valid" in refused(run / "ticket.safetensors", "--push-to-hub", "me/tiny")
     assert hub.repositories == {}
+
+
+def test_a_hub_out_of_reach_is_one_line(run, hub, refused, monkeypatch):
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    assert "me/tiny cannot be reached: mind" in refused(run / "ticket.safetensors", "--push-to-hub", "me/tiny")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert "unset HF_HUB_OFFLINE" in refused(run / "ticket.safetensors", "--push-to-hub", "me/tiny")
 
 
 def test_a_card_is_not_made_of_another_run(run, refused):

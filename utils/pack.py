@@ -22,6 +22,7 @@ from pathlib import Path
 
 from sparselearning.errors import UsageError
 from sparselearning.hub import FILE, PREFIX, reaching
+from sparselearning.packing import FLOATS
 from sparselearning.superposition import Ticket
 from sparselearning.tickets import packed, read
 from utils.command_line.errors import one_line_errors
@@ -38,7 +39,8 @@ def write(output: Path, content: bytes) -> None:
 
 def warn_of_signed_zeros(file: Path, ticket: Ticket) -> None:
     """Masks that multiply leave -0.0, which is not the zero of a weight that does not exist."""
-    zeros = sum(int(((t == 0) & t.signbit()).sum()) for t in ticket.values() if t.is_floating_point() and t.ndim > 1)
+    weights = (tensor for tensor in ticket.values() if tensor.dtype in FLOATS.values() and tensor.ndim > 1)
+    zeros = sum(int(((weight == 0) & weight.signbit()).sum()) for weight in weights)
     if zeros:
         print(
             f"warning: {file} has {zeros:,} weights of -0.0, which are kept as connections: add 0.0 to its weights to "
