@@ -84,8 +84,8 @@ def decode(packed: Packed, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor
     bits = _to_bits(remainders)[: count * k].view(count, k)
     for bit in range(k):
         gaps |= bits[:, bit].long() << bit
-    positions = (gaps + 1).cumsum(0) - 1  # ascending, so that a sum beyond int64 shows as a negative one
-    if count and (int(positions.min()) < 0 or int(positions.max()) >= size):
+    positions = (gaps + 1).cumsum(0) - 1
+    if count and int(positions.max()) >= size:  # no step is longer than 2·size: none leaps over the end and past int64
         raise UsageError(f"connections lie outside the shape {shown(shape)}")
     flat = torch.zeros(size, dtype=dtype)
     flat[positions] = values.to(dtype)

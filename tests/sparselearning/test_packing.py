@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sparselearning.packing import FLOATS, VALUES, Packed, decode, encode, pack, unpack
+from sparselearning.packing import FLOATS, VALUES, decode, encode, pack, unpack
 from tests.exact import bits
 from tests.misuse import every, inf, nan, refused
 from tests.tickets import sparse, sparse_network
@@ -111,12 +111,6 @@ def test_parts_that_do_not_fit_are_refused(changes, message):
     refused(lambda: decode(SOUND._replace(**changes), (4, 6), torch.float32), message)
 
 
-def test_positions_beyond_int64_are_outside_too():
-    """Three gaps of 2^62 - 1 add up to a negative number; no memory is taken for a weight of this size."""
-    gaps = Packed(torch.ones(3), bytes_of(0b111), bytes_of(*[255] * 24), 62)
-    refused(lambda: decode(gaps, (2**31, 2**31), torch.float32), "outside the shape")
-
-
 # ---- a ticket ------------------------------------------------------------------------------------------------------
 
 
@@ -181,3 +175,23 @@ def test_what_is_tied_is_stored_with_each_of_its_names():
 }, "ticket", "message")  # fmt: skip
 def test_tickets_that_cannot_be_packed(ticket, message):
     refused(lambda: pack(ticket), message)
+
+
+BYTES = torch.zeros(3, dtype=torch.uint8)
+
+
+@every({
+    "longer values": ({"conv.weight.values": torch.ones(3).double()}, {}, "values .* are float64"),
+    "values of another kind": ({"conv.weight.values": BYTES}, {}, "values .* are uint8"),
+    "positions that are no bytes": ({"conv.weight.quotients": torch.ones(3)}, {}, "positions .* are no bytes"),
+    "a part of two dimensions": ({"conv.weight.values": torch.ones(3, 3)}, {}, "does not hold values, quotients"),
+    "the weight itself too": ({"conv.weight": torch.ones(3)}, {}, "does not hold values, quotients"),
+    "a weight that is not there": ({}, {"fc": {"shape": [3], "dtype": "float32", "k": 0}}, "does not hold .* 'fc'"),
+    "a long shape": ({}, {"conv.weight": {"shape": [1] * 65, "dtype": "float32", "k": 0}}, "says of 'conv.weight'"),
+    "a size behind a zero": ({}, {"conv.weight": {"shape": [0, 2**70], "dtype": "float32", "k": 0}}, "its shape is"),
+    "integers": ({}, {"conv.weight": {"shape": [3], "dtype": "int64", "k": 0}}, "its numbers are 'int64'"),
+    "a k that is true": ({}, {"conv.weight": {"shape": [3], "dtype": "float32", "k": True}}, "says of 'conv.weight'"),
+}, "tensors", "layout", "message")  # fmt: skip
+def test_tensors_and_layouts_that_do_not_fit_are_refused(tensors, layout, message):
+    stored, whole = pack(sparse_network())
+    refused(lambda: unpack({**stored, **tensors}, {**whole, **layout}), message)
