@@ -13,7 +13,7 @@ from sparselearning.errors import UsageError
 from tests.commands import run_command
 from tests.outcomes import last_state
 from tests.processes import start
-from tests.run_folder.test_output import OWN, contents, fill, options
+from tests.run_folder.folders import OWN, contents, fill, options
 from tests.tiny import SPARSE, SUP_TICKETS, main
 from utils import evaluate, report, superpose
 from utils.command_line.paths import FILES

@@ -14,11 +14,13 @@ from accelerate import Accelerator
 from torch import nn
 
 from sparselearning import Masking
-from tests.tiny import SPARSE, SUP_TICKETS, load_images, main
+from tests.tiny import SPARSE, load_images, main
 from utils.training.evaluation import evaluate
 
-PARTS = ("--limit-train", "45", *SUP_TICKETS)  # the last batch of an epoch has 13 images, in unequal parts
-RUN = (*SPARSE, *SUP_TICKETS, "--model", "tiny", "--batch-size", "8", "--resume", "auto")
+# 3 ordinary epochs and 2 cycles of one, of 3 steps each
+CYCLES = ("--epochs", "5", "--sup-tickets", "--cycle-epochs", "1", "--num-tickets", "2")
+PARTS = ("--limit-train", "45", *CYCLES)  # the last batch of an epoch has 13 images, in unequal parts
+RUN = (*SPARSE, *CYCLES, "--model", "tiny", "--batch-size", "8", "--resume", "auto")
 
 
 @dataclasses.dataclass

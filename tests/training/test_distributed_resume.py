@@ -12,7 +12,7 @@ from tests.processes import launch
 from tests.tiny import METHODS, NETWORKS, SPARSE, SUP_TICKETS, main
 from tests.training.distributed import PARTS, RUN, Case, evaluated, own_rank, run_all, statuses
 
-CUTS = (5, 15, 18)  # mid-epoch, mid-cycle, between two cycles
+CUTS = (5, 10, 12)  # mid-epoch, mid-cycle, between two cycles
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def test_processes_agree_on_what_is_reported(method, resumed):
 
 def test_a_checkpoint_moves_between_one_process_and_two(tmp_path):
     options = (*SPARSE, *PARTS, "--model", "exact", "--method", "rigl", "--resume", "auto")
-    for stop, world in ((5, 2), (9, 1), (15, 2), (18, 1), (None, 2)):
+    for stop, world in ((5, 2), (6, 1), (10, 2), (12, 1), (None, 2)):
         size = ("--batch-size", str(16 // world))
         assert launch(world, run_all, [Case(tmp_path / "moved", (*options, *size), stop)]) == [0] * world
         assert statuses(tmp_path / "moved", world) == [143 if stop else 0] * world

@@ -41,7 +41,7 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_same_masks_at_every_update(way, method, parts):
     """In double precision, where the rounding of differently grouped sums cannot change the order of two scores."""
     whole, cut = parts / f"exact-{method}-1 process", parts / f"exact-{method}-{way}"
-    assert len(updates_of(whole)) == 5 + 2
+    assert len(updates_of(whole)) == 4 + 2
     for rank in range(WHOLE[way][0]):
         assert differences(updates_of(whole), updates_of(cut, rank)) == []
     for name, weight in load_file(whole / "ticket.safetensors").items():

@@ -2,37 +2,15 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
 from sparselearning.errors import UsageError
+from tests.run_folder.folders import OWN, contents, fill, options
 from utils.command_line.options import CifarOptions, effective
 from utils.command_line.parser import parse
-from utils.command_line.paths import FILES, FOLDERS
 from utils.run_folder.folder import RunFolder, default_name
-
-OWN = (*FILES, *FOLDERS)
-RUN = yaml.safe_dump(effective(CifarOptions()))  # what says that a folder is that of a run
-
-
-def options(**given: Any) -> CifarOptions:
-    return CifarOptions(**given)
-
-
-def fill(path: Path, names: tuple[str, ...]) -> None:
-    for name in names:
-        if name in FILES:
-            (path / name).write_text(RUN if name == "args.yaml" else "old")
-        else:
-            (path / name).mkdir()
-            (path / name / "old").write_text("old")
-
-
-def contents(path: Path) -> dict[str, str]:
-    files = (p for p in sorted(path.rglob("*")) if p.is_file() and p.name != ".lock")
-    return {str(p.relative_to(path)): p.read_text() for p in files}
 
 
 def test_the_name_tells_runs_apart():
