@@ -71,14 +71,14 @@ def main(options: CifarOptions) -> None:
         if options.ensemble:
             accelerator.free_memory()  # for the next
     if options.ensemble:
-        model = build(options.model, data.num_classes, options.width, data.train.side)
+        model = build(options.model, data.num_classes, image_size=data.train.side, width=options.width)
         accelerator.print(finish_ensemble(folder, accelerator, model, data.test))
 
 
 def algorithm_1(options: Options, accelerator: Accelerator, data: Splits, folder: RunFolder) -> None:
     """Algorithm 1 of Sup-tickets. The other regimes have other phases and superpose nothing."""
     torch.manual_seed(options.seed)  # for the weights; everything else draws from generators of its own
-    model = build(options.model, data.num_classes, options.width, data.train.side)
+    model = build(options.model, data.num_classes, image_size=data.train.side, width=options.width)
     model = model.to(accelerator.device).to(memory_format=torch.channels_last)
     test_model, teachers = copy.deepcopy(model), make_teachers(options.distill, model)
     batches = make_batches(options, model, len(data.train), accelerator.num_processes)

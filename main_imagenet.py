@@ -73,14 +73,14 @@ def main(options: ImageNetOptions) -> None:
         if options.ensemble:
             accelerator.free_memory()  # for the next
     if options.ensemble:
-        model = build(options.model, data.num_classes, data.train.side, options.width)
+        model = build(options.model, data.num_classes, image_size=data.train.side, width=options.width)
         accelerator.print(finish_ensemble(folder, accelerator, model, data.test))
 
 
 def evaluate_ticket(options: ImageNetOptions, accelerator: Accelerator, data: Splits) -> None:
     """--eval-only: print the metrics of --ticket on the test images."""
     assert options.ticket is not None  # as `parse` checks
-    model = build(options.model, data.num_classes, data.train.side, options.width)
+    model = build(options.model, data.num_classes, image_size=data.train.side, width=options.width)
     model.load_state_dict(load_ticket(Path(options.ticket), model.state_dict()))
     metrics = evaluate(accelerator, model.to(accelerator.device).to(memory_format=torch.channels_last), data.test)
     accelerator.print(", ".join(f"{name} {value:.4f}" for name, value in metrics.items()))
@@ -89,7 +89,7 @@ def evaluate_ticket(options: ImageNetOptions, accelerator: Accelerator, data: Sp
 def algorithm_1(options: Options, accelerator: Accelerator, data: Splits, folder: RunFolder) -> None:
     """Algorithm 1 of Sup-tickets. The other regimes have other phases and superpose nothing."""
     torch.manual_seed(options.seed)  # for the weights; everything else draws from generators of its own
-    model = build(options.model, data.num_classes, data.train.side, options.width)
+    model = build(options.model, data.num_classes, image_size=data.train.side, width=options.width)
     model = model.to(accelerator.device).to(memory_format=torch.channels_last)
     test_model, teachers = copy.deepcopy(model), make_teachers(options.distill, model)
     batches = make_batches(options, model, len(data.train), accelerator.num_processes)

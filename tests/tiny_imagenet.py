@@ -24,7 +24,7 @@ def main(folder: Path, *options: str, stop: int | None = None) -> tuple[int, str
     try:
         with (
             restored(),
-            mock.patch.object(main_imagenet, "build", lambda name, classes, size, width: Tiny(classes)),
+            mock.patch.object(main_imagenet, "build", lambda name, classes, **_: Tiny(classes)),
             no_pictures(),
             signal_at(stop),
         ):

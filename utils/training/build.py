@@ -28,7 +28,7 @@ from utils.training.costs import COUNTINGS, trained_epochs
 from utils.training.plan import one_training
 
 SNIP_IMAGES = 10  # per class, as SNIP's authors use
-UPDATES = 20  # topology updates of a run too short for the recipe's ΔT
+UPDATES = 20  # in which a run too short for the recipe's ΔT divides its first phase
 EARLY = "early.safetensors"  # the weights after --save-early of a run
 NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
@@ -74,6 +74,7 @@ def compile_model(model: nn.Module, device: torch.device, parts: int) -> None:
 
 
 def make_optimizer(options: ModelOptions, model: nn.Module, accelerator: Accelerator) -> torch.optim.SGD:
+    """SGD with momentum; the parameters of norm layers may have a weight decay of their own."""
     # a fused step hides from Masking whether the gradient scaler of fp16 skipped it
     fused = accelerator.device.type == "cuda" and accelerator.mixed_precision != "fp16"
     groups: list[dict[str, Any]] = [{"params": list(model.parameters())}]
@@ -98,7 +99,7 @@ def masking_arguments(
         "one-shot": first_end,
         "gradual": round(options.prune_end * one_training(options) * steps_per_epoch),
     }
-    # rounded up: UPDATES at most, the last of them less than ΔT before the end where ΔT does not divide the phase
+    # rounded up: fewer than UPDATES, the last of them ΔT before the end, or less where ΔT does not divide the phase
     frequency = min(options.update_limit, math.ceil(first_end / UPDATES))
     return {
         "method": options.method,
