@@ -30,7 +30,7 @@ from utils.benchmarks.size import size
 from utils.benchmarks.step import step, superpose, topology, train
 from utils.command_line.errors import one_line_errors
 from utils.files.whole import write_whole
-from utils.run_folder.folder import PACKAGES, environment
+from utils.run_folder.environment import PACKAGES, environment
 
 PAIRS = {benchmark.__name__: benchmark for benchmark in (step, topology, superpose, train, loader, size)}
 

@@ -17,10 +17,10 @@ def add_costs(groups: Sequence[Group], epochs: int | None, counting: Counting) -
     networks = dict.fromkeys((group.about["model"], group.about["data"]) for group in groups)
     said = []
     for model, data in networks:
-        kin = [group for group in groups if (group.about["model"], group.about["data"]) == (model, data)]
-        length = epochs or dense_training(kin)
-        width = max(map(_width, kin))
-        epoch = _relate(kin, length, width)
+        alike = [group for group in groups if (group.about["model"], group.about["data"]) == (model, data)]
+        length = epochs or dense_training(alike)
+        width = max(map(_width, alike))
+        epoch = _relate(alike, length, width)
         network = model if width == 1 else f"{model} of width {width:g}"
         said.append(f"{length} epochs of {network} on {data}" + f" ({length * epoch:.2e} FLOPs)" * (epoch > 0))
     how = {"plain": "a multiplication and an addition per weight", "rigl": "counted as RigL does"}[counting]
@@ -29,21 +29,21 @@ def add_costs(groups: Sequence[Group], epochs: int | None, counting: Counting) -
     return f"FLOPs ({how}): 1× is one dense training, {', '.join(said)}"
 
 
-def dense_training(kin: Sequence[Group]) -> int:
+def dense_training(alike: Sequence[Group]) -> int:
     """The epochs of the longest dense training, else of the longest plain run, else of the longest of all."""
-    plain = [group for group in kin if PLAIN in group.values]
+    plain = [group for group in alike if PLAIN in group.values]
     dense = [group for group in plain if group.about["method"] == "dense"]
-    return max(group.about["epochs"] for group in dense or plain or kin)
+    return max(group.about["epochs"] for group in dense or plain or alike)
 
 
 def _width(group: Group) -> float:
     return group.about.get("width", 1.0)
 
 
-def _relate(kin: Sequence[Group], length: int, width: float) -> float:
+def _relate(alike: Sequence[Group], length: int, width: float) -> float:
     """Costs relative to those of a network's widest form; returns the FLOPs of its epoch, 0: no run says."""
-    whole = max(run.cost.epoch for group in kin for run in group.runs)
-    for group in kin:
+    whole = max(run.cost.epoch for group in alike for run in group.runs)
+    for group in alike:
         for train, test, epoch, numbers in ((*run.cost, run.numbers) for run in group.runs):
             if epoch == 0 and _width(group) != width:
                 continue  # an older run does not say how much smaller its network is

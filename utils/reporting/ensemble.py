@@ -1,14 +1,12 @@
 """Ensembles of independent runs (FreeTickets, Algorithm 2)."""
 
-import json
-from typing import Any
-
 from accelerate import Accelerator
 from torch import nn
 
 from utils.data.protocol import Images
-from utils.files.whole import read_json, write_whole
+from utils.files.whole import write_json
 from utils.reporting.summary import closing_table
+from utils.run_folder.finished import Summary, read_summary
 from utils.run_folder.folder import RunFolder
 from utils.training.costs import together
 from utils.training.evaluation import evaluate_tickets
@@ -21,13 +19,13 @@ def finish_ensemble(folder: RunFolder, accelerator: Accelerator, model: nn.Modul
     member, FLOPs and time are those of all.
     """
     paths = [member.path for member in folder.members()]
-    summaries = [read_json(path / "summary.json") for path in paths]
+    summaries = [read_summary(path / "summary.json") for path in paths]
     tickets = [path / "ticket.safetensors" for path in paths]
     ensemble = evaluate_tickets(accelerator, model.to(accelerator.device), tickets, images)
     if not accelerator.is_main_process:
         return ""
     members = [summary["test"].get("superposed", summary["test"]["final"]) for summary in summaries]
-    summary: dict[str, Any] = {
+    summary: Summary = {
         **summaries[0],
         "seed": folder.options.seed,
         "ensemble": len(paths),
@@ -35,5 +33,5 @@ def finish_ensemble(folder: RunFolder, accelerator: Accelerator, model: nn.Modul
         "flops": together([summary["flops"] for summary in summaries]),
         "train_seconds": sum(summary["train_seconds"] for summary in summaries),
     }
-    write_whole(folder.path / "summary.json", json.dumps(summary, indent=2) + "\n")
+    write_json(folder.path / "summary.json", summary)
     return closing_table(summary) + f"\n{folder.path}/ holds summary.json, and a folder for each run"

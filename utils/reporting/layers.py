@@ -14,11 +14,11 @@ def stage(name: str) -> str:
     return "".join(re.findall(r"^(?:[^.]*[^.\d]\.\d+(?=\.\d)|[^.]+)", name))
 
 
-def layers(groups: Sequence[Group], odd: Sequence[str]) -> list[list[str]]:
+def layers(groups: Sequence[Group], options: Sequence[str]) -> list[list[str]]:
     """The table as cells: all layers, all but the last, every stage and its layers; a column per group.
 
     Args:
-        odd: the options that tell groups apart.
+        options: those that tell groups apart.
 
     Raises:
         UsageError: the runs are not of one network, or of an older version that did not tell the sizes of layers.
@@ -34,7 +34,7 @@ def layers(groups: Sequence[Group], odd: Sequence[str]) -> list[list[str]]:
     for title, members in groupby(names, stage):
         inside = list(members)
         parts |= ({f"{title}, all": inside} if len(inside) > 1 else {}) | {name: [name] for name in inside}
-    rows = [["layer", "weights", "dense FLOPs", *(", ".join(filter(None, group.names(odd))) for group in groups)]]
+    rows = [["layer", "weights", "dense FLOPs", *(", ".join(filter(None, group.names(options))) for group in groups)]]
     for title, part in parts.items():
         weights = sum(size[name] for name in part)
         rows.append([title, f"{weights:,}", f"{sum(flops[name] for name in part):,.0f}"])

@@ -1,17 +1,17 @@
 """What a run is going to be, and what it has come to: the plan, the closing table and summary.json."""
 
-import json
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import cast
 
 from sparselearning.layers import maskable_weights
 from sparselearning.masking import Masking
 from sparselearning.phases import Phase
 from sparselearning.superposition import Ticket
-from utils.files.whole import write_whole
+from utils.files.whole import write_json
 from utils.reporting.plots import draw_learning_curve, draw_sparsity
 from utils.reporting.tables import models_table, results
+from utils.run_folder.finished import Summary
 from utils.training.plan import lr_scale, lr_warning
 from utils.training.run import Run
 
@@ -67,7 +67,7 @@ def layer_table(run: Run) -> str:
     return "\n".join(lines)
 
 
-def summarize_run(run: Run, ticket: Ticket) -> dict[str, Any]:
+def summarize_run(run: Run, ticket: Ticket) -> Summary:
     """The content of summary.json, counted from the ticket; an ensemble takes as many passes as it has tickets."""
     masks = run.masks
     names = list(masks) or list(maskable_weights(run.model))
@@ -75,7 +75,7 @@ def summarize_run(run: Run, ticket: Ticket) -> dict[str, Any]:
     densities = {name: nnz[name] / ticket[name].numel() for name in masks}
     images = min(len(run.data.train), run.batches.steps * run.batches.size)  # of an epoch
     passes = len(run.results["tickets"]) if "ensemble" in run.results and run.superposition is None else 1
-    return {
+    summary = {
         **run.about(),
         "maskable": sum(ticket[name].numel() for name in names),
         "nnz": sum(nnz.values()),
@@ -87,6 +87,7 @@ def summarize_run(run: Run, ticket: Ticket) -> dict[str, Any]:
         "images_per_second": run.step / run.batches.steps * images / run.seconds,
         "train_seconds": run.seconds,
     }
+    return cast(Summary, summary)
 
 
 def finish(run: Run, ticket: Ticket) -> str:
@@ -98,11 +99,11 @@ def finish(run: Run, ticket: Ticket) -> str:
     if run.masks:
         densities = {name: summary["nnz_per_layer"][name] / mask.numel() for name, mask in run.masks.items()}
         draw_sparsity(folder / "sparsity_per_layer.png", densities, summary["density"])
-    write_whole(folder / "summary.json", json.dumps(summary, indent=2) + "\n")  # last: it says that the run is finished
+    write_json(folder / "summary.json", summary)  # last: it says that the run is finished
     return closing_table(summary) + f"\n{folder}/ holds ticket.safetensors, learning_curve.png, summary.json and more"
 
 
-def closing_table(summary: Mapping[str, Any]) -> str:
+def closing_table(summary: Summary) -> str:
     """Each ticket, their superposition, nnz and FLOPs."""
     flops = summary["flops"]
     return (

@@ -1,28 +1,23 @@
 """The run folder: its name, who may write into it, and the files that others rely on."""
 
-import json
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 from accelerate import Accelerator
 
 from sparselearning.errors import UsageError
-from utils.command_line.config import read_mapping
 from utils.command_line.options import NAMES, REGIMES, Options, changes_results, effective
 from utils.command_line.paths import FILES, FOLDERS
 from utils.files.locks import hold
-from utils.files.whole import read_json, write_whole
-
-PACKAGES = ("torch", "torchvision", "accelerate", "datasets", "safetensors", "numpy")
+from utils.files.whole import write_json, write_whole
+from utils.run_folder.environment import environment
+from utils.run_folder.finished import read_options
 
 
 def default_name(options: Options) -> str:
@@ -124,7 +119,7 @@ class RunFolder:
             if options.overwrite and not options.resume:
                 self._clear()
             write_whole(self.path / "args.yaml", yaml.safe_dump(effective(options)))
-            write_whole(self.path / "env.json", json.dumps(environment(), indent=2) + "\n")
+            write_json(self.path / "env.json", environment())
         except OSError as error:
             reason = error.strerror or error
             raise UsageError(f"cannot write into {self.path}: {reason}; give another --output-dir") from error
@@ -156,47 +151,3 @@ def open_folder(options: Options, accelerator: Accelerator) -> RunFolder:
         accelerator.print(f"{folder.path} holds this run, finished: nothing to resume")
         sys.exit(0)
     return folder
-
-
-def read_options(folder: Path) -> dict[str, Any]:
-    """Those of the run in a folder, empty where there is none. Raises UsageError where they cannot be read."""
-    file = folder / "args.yaml"
-    return read_mapping(file, str(file)) if file.is_file() else {}
-
-
-BROKEN = (KeyError, TypeError, ValueError, AttributeError, OSError, yaml.YAMLError)  # what a damaged run folder raises
-
-
-def broken(error: Exception) -> str:
-    """What is wrong with it, in a line."""
-    return f"{error} is missing" if isinstance(error, KeyError) else " ".join(str(error).split())
-
-
-def read_run(summary: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The summary.json of a finished run, and the options beside it; none where the summary alone was kept."""
-    return read_json(summary), read_options(summary.parent)
-
-
-def environment() -> dict[str, Any]:
-    """Versions, device and command: what a reader needs to make sense of the numbers."""
-    cuda = torch.cuda.is_available()
-    return {
-        "command": " ".join(sys.argv),
-        "python": sys.version.split()[0],
-        **{package: version(package) for package in PACKAGES},
-        "device": torch.cuda.get_device_name() if cuda else "cpu",
-        "devices": torch.cuda.device_count() if cuda else 1,
-        "processes": int(os.environ.get("WORLD_SIZE", 1)),
-        "threads": torch.get_num_threads(),
-        "commit": _commit(),
-    }
-
-
-def _commit() -> str | None:
-    here = Path(__file__).parent
-    try:
-        return subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True
-        ).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None

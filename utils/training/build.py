@@ -22,7 +22,7 @@ from sparselearning.phases import Phase
 from utils.command_line.options import AveragingOptions, ModelOptions, Options, RunOptions
 from utils.data.protocol import Batch, Images
 from utils.files.errors import explained
-from utils.run_folder.folder import BROKEN, broken, read_run
+from utils.run_folder.finished import read_run, reading
 from utils.run_folder.tickets import load_ticket
 from utils.training.costs import COUNTINGS, trained_epochs
 from utils.training.plan import one_training
@@ -163,11 +163,9 @@ def rewound_epochs(folder: str | None) -> dict[Counting, float]:
     """
     if folder is None:
         return {}
-    try:
-        run = read_run(Path(folder) / "summary.json")
+    run = read_run(path := Path(folder) / "summary.json")
+    with reading(path):
         return {counting: trained_epochs(*run, counting) for counting in COUNTINGS}
-    except BROKEN as error:
-        raise UsageError(f"{folder} is not the folder of a finished run: {broken(error)}") from error
 
 
 def make_teachers(paths: Sequence[str], model: nn.Module) -> list[nn.Module]:

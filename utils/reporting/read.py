@@ -1,0 +1,125 @@
+"""Finished runs found, read from their folders and put together in groups."""
+
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NotRequired, TypedDict
+
+from sparselearning.averages import PARAMETERS
+from sparselearning.errors import UsageError
+from sparselearning.flops import Counting
+from utils.command_line.options import NAMES, changes_results, effective, recorded
+from utils.reporting.groups import ABOUT, NORMAL, OTHERS, PLAIN, Cost, Group, Member
+from utils.run_folder.finished import FinishedRun, Results, Summary, checked, read_run, reading
+from utils.training.costs import COUNTINGS, trained_epochs
+from utils.training.metrics import DIVERSITY, SCORE
+
+# options that make no row of their own
+SHARED = {"seed", "sparse", "save_tickets", "deterministic", *(name for name in NAMES if not changes_results(name))}
+OLDER = {"prune_average": "last"}  # what older versions did, and do not say
+
+
+class Superposed(TypedDict):
+    """What utils.superpose writes of tickets of a run, and parameters of AVERAGES."""
+
+    superpose: str
+    prune_average: NotRequired[str]
+    bn: str
+    greedy: bool
+    superposed: dict[str, object]  # metrics, and more
+
+
+def find_summaries(places: Iterable[str]) -> list[Path]:
+    """The summary.json of every finished run: given itself, in a run folder, or anywhere below a folder.
+
+    The runs of an ensemble count where they are named themselves, and not as parts of the folder that holds all.
+
+    Raises:
+        UsageError: there is none in a place.
+    """
+    found: dict[Path, Path] = {}
+    for place in map(Path, places):
+        summaries = [place] if place.is_file() else sorted(place.rglob("summary.json"))
+        summaries = [path for path in summaries if path == place or path.parent == place or not _is_member(path)]
+        if not summaries:
+            raise UsageError(f"no finished run in {place}: give folders that hold a summary.json, or one above them")
+        found |= {path.resolve(): path for path in summaries}
+    return list(found.values())
+
+
+def _is_member(path: Path) -> bool:
+    folder = path.absolute().parent
+    return folder.name.startswith("member-") and (folder.parent / "summary.json").is_file()
+
+
+def read_groups(summaries: Iterable[Path], counting: Counting = "plain") -> list[Group]:
+    """The runs by everything but their seed; `costs.add_costs` adds what they cost.
+
+    Raises:
+        UsageError: a summary is damaged or lacks a number.
+    """
+    groups: dict[str, Group] = {}
+    for path in summaries:
+        for summary, options in _runs(path):
+            with reading(path):
+                about, numbers = _about(summary, options), _numbers(summary["test"])
+                run = Member(summary["seed"], numbers, _cost(summary, options, counting), summary)
+            group = groups.setdefault(repr(about), Group(about))
+            if run.seed in group.seeds:
+                print(f"note: {path} repeats seed {run.seed} of {group.title}, not independently", file=sys.stderr)
+            group.runs.append(run)
+    return sorted(groups.values(), key=Group.rank)
+
+
+def _runs(path: Path) -> Iterator[FinishedRun]:
+    """A run, and each of its superpositions/*.json as if it had been the run's."""
+    summary, options = read_run(path)
+    options = {**OLDER, **options} if options else {}
+    yield FinishedRun(summary, options)
+    for other in sorted(path.parent.glob("superpositions/*.json")):
+        again = {**OLDER, **checked(other, Superposed)}
+        own = (f"{method}_{name}" for name, (method, _) in PARAMETERS.items())
+        changes = {name: again.get(name) for name in ("superpose", *own, "prune_average", "bn", "greedy")}
+        superposed = {name: number for name, number in again["superposed"].items() if isinstance(number, int | float)}
+        test: Results = {**summary["test"], "superposed": superposed}
+        yield FinishedRun({**summary, "test": test}, {**options, **changes})
+
+
+def _about(summary: Summary, options: Mapping[str, Any]) -> dict[str, Any]:
+    """ABOUT, then the options in the order of their names; what a run does not tell is as by default, or did nothing.
+    """
+    values: Mapping[str, Any] = summary
+    about = {name: kind(values[name]) for name, kind in ABOUT.items()}
+    told: dict[str, Any] = {}
+    if options:
+        run = recorded({**options, "sparse": about["method"] != "dense", "sup_tickets": about["sup_tickets"]})
+        told = effective(run) | {name: value for name, value in options.items() if name not in NAMES}
+    told |= {"rewind": bool(told.get("rewind")), "distill": len(told.get("distill") or ()) or None}  # no seed's paths
+    off = {*ABOUT, *SHARED, *(name for name, value in told.items() if value is None or value is False)}
+    return about | {name: value for name, value in sorted(told.items()) if name not in off}
+
+
+def _numbers(test: Results) -> dict[str, float]:
+    """The columns of one run but for those of its cost: SCORE at every stage, OTHERS of the model to use.
+
+    Another metric that the version of the run did not have yet is left out.
+    """
+    stages = {NORMAL: test["normal"]} if "normal" in test else {}
+    stages |= {f"ticket {i}": ticket for i, ticket in enumerate(test.get("tickets", ()), 1)}
+    stages |= {"superposed": test["superposed"]} if "superposed" in test else {}
+    stages |= {"ensemble": test["ensemble"]} if "ensemble" in test else {}
+    use = stages.get("superposed") or stages.get("ensemble")
+    if use is None:
+        use = stages[PLAIN] = test["final"]
+    numbers = {name: metrics[SCORE] for name, metrics in stages.items()}
+    for table, metrics in ((DIVERSITY, stages.get("ensemble", {})), (OTHERS, use)):
+        numbers |= {metric.title: metrics[name] for name, metric in table.items() if name in metrics}
+    return {name: float(number) for name, number in numbers.items()}
+
+
+def _cost(summary: Summary, options: Mapping[str, Any], counting: Counting) -> Cost:
+    """Runs of older versions tell no FLOPs but their share, in the plain count."""
+    flops = summary["flops"]
+    end = COUNTINGS[counting] if "train" in flops else ""
+    trained = trained_epochs(summary, options, counting)
+    return Cost(float(trained), float(flops[f"test_ratio{end}"]), float(flops.get(f"dense_epoch{end}", 0)))

@@ -1,0 +1,56 @@
+"""The table of the report: a row per group of runs, as cells to print and as data."""
+
+from collections.abc import Sequence
+from itertools import groupby
+from statistics import fmean, stdev
+from typing import Any
+
+from utils.reporting.costs import COST
+from utils.reporting.groups import NORMAL, OTHERS, PLAIN, TITLED, Group
+from utils.training.metrics import DIVERSITY, METRICS, SCORE
+
+# of the columns of metrics but SCORE
+DIGITS = {metric.title: metric.digits for metric in (*OTHERS.values(), *DIVERSITY.values())}
+
+
+def columns(groups: Sequence[Group]) -> list[str]:
+    """Those that any group fills, in the order of a run."""
+    filled = {name for group in groups for name in group.values}
+    tickets = [f"ticket {i}" for i in range(1, len(filled))]
+    diversity, others = ([metric.title for metric in table.values()] for table in (DIVERSITY, OTHERS))
+    order = (NORMAL, *tickets, "superposed", "ensemble", *diversity, PLAIN, *others, *COST)
+    return [name for name in order if name in filled]
+
+
+def distinctive_options(groups: Sequence[Group]) -> list[str]:
+    """The options that tell groups of one kind apart, e.g. `superpose`."""
+    kinds = [list(kind) for _, kind in groupby(groups, Group.kind)]
+    names = dict.fromkeys(name for group in groups for name in group.about if name not in TITLED)
+    return [name for name in names if any(len({repr(group.about.get(name)) for group in kind}) > 1 for kind in kinds)]
+
+
+def results_table(groups: Sequence[Group]) -> list[list[str]]:
+    """The table as cells, the header first."""
+    numbers, options = columns(groups), distinctive_options(groups)
+    rows = [["data", "model", "method", "sparsity", "epochs", *options, "seeds", *numbers]]
+    for group in groups:
+        about = [group.about["data"], group.about["model"], *group.names(options), str(len(group.seeds))]
+        rows.append(about + [cell(name, group.values.get(name, ())) for name in numbers])
+    return rows
+
+
+def cell(name: str, values: Sequence[float]) -> str:
+    """Mean ± sample standard deviation (n − 1); just the mean of a cost or a single run."""
+    digits = DIGITS.get(name, METRICS[SCORE].digits)
+    mean = f"{fmean(values):.{digits}f}" if values else ""
+    spread = f" ± {stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{mean}×" if name in COST else mean + spread
+
+
+def record(group: Group, about: Sequence[str], numbers: Sequence[str]) -> dict[str, Any]:
+    """A row as data: of every number its mean and, of several runs, its standard deviation; else None."""
+    row = {name: group.about.get(name) for name in about} | {"title": group.title, "n": len(group.seeds)}
+    for name in numbers:
+        values = group.values.get(name, ())
+        row[name], row[f"{name} std"] = fmean(values) if values else None, stdev(values) if len(values) > 1 else None
+    return row
