@@ -1,4 +1,4 @@
-"""The examples of the README, as they stand there."""
+"""The examples of the READMEs, as they stand there."""
 
 import re
 import subprocess
@@ -13,12 +13,13 @@ from torch.nn import functional as F
 
 import sparselearning
 
-README = Path(sparselearning.__file__).parents[1] / "README.md"
+LIBRARY = Path(sparselearning.__file__).parent
+READMES = LIBRARY.parent / "README.md", LIBRARY / "README.md"
 LIBRARIES = ("timm", "transformers", "lightning")
 
 
 def examples() -> list[str]:
-    return re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    return [text for file in READMES for text in re.findall(r"```python\n(.*?)```", file.read_text(), re.DOTALL)]
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
@@ -58,4 +59,4 @@ def test_the_loop_and_its_tickets_give_a_sparse_network() -> None:
 
 def test_no_library_is_imported_that_is_not_asked_for() -> None:
     check = f"import sys, sparselearning; sys.exit(bool({{*{LIBRARIES}}} & {{*sys.modules}}))"
-    assert subprocess.run([sys.executable, "-c", check], cwd=README.parent, check=False).returncode == 0
+    assert subprocess.run([sys.executable, "-c", check], cwd=LIBRARY.parent, check=False).returncode == 0
