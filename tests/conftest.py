@@ -3,6 +3,7 @@
 import gc
 import os
 from functools import partial
+from unittest import mock
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -12,6 +13,13 @@ import yaml
 from tests.commands import refused_by
 from utils.command_line.options import CifarOptions
 from utils.files.locks import release
+
+
+@pytest.fixture(autouse=True, scope="session")
+def impatient():
+    """A worker that cannot hear that its loader has been given up is waited for, otherwise for five seconds."""
+    with mock.patch("torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL", 0.1):
+        yield
 
 
 @pytest.fixture

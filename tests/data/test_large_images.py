@@ -113,7 +113,6 @@ def test_a_damaged_image_stops_a_run_in_one_line(tmp_path: Path, workers: int) -
 
 
 def test_a_worker_that_dies_is_reported_with_a_remedy(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL", 0.1)  # so long it is waited for at the end
     monkeypatch.setattr(ImageFolder, "pixels", lambda rows, row: os._exit(1))
     data = large(folder, workers=1)
     refused("--workers 0", lambda: list(data.train.epoch(0, 0).batches([(0, 4)])))
