@@ -13,6 +13,7 @@ from utils.benchmarks.step import Network, augmented_batches
 from utils.command_line.commands import BenchmarkOptions
 
 COUNTS = {"cuda": (1, 2, 4, 8, 16), "cpu": (1, 2)}
+KINDS = ("plain", "compiled")
 WARM_UP = 12  # steps, in which kernels are chosen and graphs recorded
 PATIENCE = 240.0  # seconds for a process to start, or to compile
 AHEAD = 0.1  # seconds from an order to its start, for all to have it
@@ -41,21 +42,25 @@ class Worker:
             try:
                 self.pipe.send((kind, *what))
             except OSError:
-                self.errors[kind] = "the process ended"
+                self._lose("the process ended")
 
     def answer(self, kind: str, patience: float = PATIENCE) -> float:
         """Images per second, of an order to train; 0 where it failed."""
         if kind in self.errors:
             return 0.0
         try:
-            error, rate = self.pipe.recv() if self.pipe.poll(patience) else ("no answer", 0.0)
+            if self.pipe.poll(patience):
+                error, rate = self.pipe.recv()
+                self.errors |= {kind: error} if error else {}
+                return rate
+            self._lose("no answer")
         except (EOFError, OSError):
-            error, rate = "the process ended", 0.0
-        if error:
-            self.errors[kind] = error
-        if error in ("no answer", "the process ended"):
-            self.errors = dict.fromkeys(("plain", "compiled"), error)
-        return rate
+            self._lose("the process ended")
+        return 0.0
+
+    def _lose(self, why: str) -> None:
+        self.errors = dict.fromkeys(KINDS, why)
+        self.process.kill()
 
 
 def parallel(options: BenchmarkOptions) -> Rates:
@@ -68,7 +73,7 @@ def parallel(options: BenchmarkOptions) -> Rates:
     try:
         for worker in workers:
             worker.order("plain", "build")
-        kinds = ("plain", "compiled") if options.compile else ("plain",)
+        kinds = KINDS if options.compile else KINDS[:1]
         if options.compile:
             workers[0].order("compiled", "build")
         for worker in workers:

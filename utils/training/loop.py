@@ -77,15 +77,16 @@ def _optimizer_step(run: Run, phase: Phase, parts: list[tuple[Tensor, Tensor]], 
     """One step on the parts of a batch; repeated while fp16's gradient scaler skips it, with a smaller scale."""
     for group in run.optimizer.param_groups:
         group["lr"] = phase.lr(run.step - phase.start)
-    # dropout and its like become functions of the step too
-    torch.manual_seed(seed_of(run.options.seed, run.step, run.accelerator.process_index))
+    _seed(run)
+    # accelerate's wrapper serves the scaler, and looks for packages on the disk at every step
+    optimizer = run.optimizer if run.accelerator.scaler is not None else run.optimizer.optimizer
     dropped = run.masking.dropped if run.masking else 0
     for _ in range(MAX_SKIPS):
         counted = _backward(run, parts, batch_size)
         if run.options.clip_grad_norm is not None:
             _clip_gradients(run, run.options.clip_grad_norm)
-        run.optimizer.step()
-        run.optimizer.zero_grad()
+        optimizer.step()
+        optimizer.zero_grad()
         if not run.optimizer.step_was_skipped:
             break
     else:
@@ -97,6 +98,14 @@ def _optimizer_step(run: Run, phase: Phase, parts: list[tuple[Tensor, Tensor]], 
     run.costs.add_step()
     if run.masking is not None and run.masking.dropped != dropped:
         run.check_masks_agree()
+
+
+def _seed(run: Run) -> None:
+    """Dropout and its like become functions of the step too; torch.manual_seed asks for every kind of device."""
+    seed, device = seed_of(run.options.seed, run.step, run.accelerator.process_index), run.accelerator.device
+    torch.default_generator.manual_seed(seed)
+    if device.type != "cpu":
+        torch.get_device_module(device).manual_seed(seed)
 
 
 def _backward(run: Run, parts: list[tuple[Tensor, Tensor]], batch_size: int) -> list[tuple[Tensor, Tensor, int]]:
