@@ -1,6 +1,7 @@
 """Masks have the plain names of the model, whatever it and its optimizer are wrapped in."""
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -65,10 +66,11 @@ def process_group() -> Iterator[None]:
         torch.distributed.destroy_process_group()
 
 
-def trained(wrap: Wrap) -> tuple[nn.Module, Exact]:
+@functools.cache
+def trained(name: str) -> tuple[nn.Module, Exact]:
     torch.manual_seed(0)
     model = Tiny(10, dropout=0)
-    wrapped, optimizer, backward = wrap(model, torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9))
+    wrapped, optimizer, backward = WRAPPERS[name](model, torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9))
     exact = Exact(Masking(wrapped, optimizer, **RIGL), model)
     for step in range(STEPS):
         rng = torch.Generator().manual_seed(step)
@@ -82,9 +84,9 @@ def trained(wrap: Wrap) -> tuple[nn.Module, Exact]:
 
 @pytest.mark.parametrize("name", WRAPPERS)
 def test_wrapped_training_is_plain_training_under_plain_names(name: str) -> None:
-    plain, exact = trained(WRAPPERS["nothing"])
+    plain, exact = trained("nothing")
     with process_group() if "ddp" in name else contextlib.nullcontext():
-        model, wrapped = trained(WRAPPERS[name])
+        model, wrapped = trained(name)
     assert list(wrapped.masking.masks) == list(exact.masking.masks)
     wrapped.end()
     if "bf16" not in name:
