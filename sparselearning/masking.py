@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sparselearning.closures import followed_by
 from sparselearning.connections import Connections
 from sparselearning.coverage import warn_of_dense
 from sparselearning.distributions import total_count
@@ -126,21 +127,7 @@ class Masking(Movement, Connections):
         closure = args[1] if len(args) > 1 else kwargs.get("closure")
         if closure is None:
             return self._prepare_gradients()
-        evaluated = False
-
-        def masked() -> Any:
-            nonlocal evaluated
-            if evaluated and self.moves:
-                raise UsageError(
-                    f"{type(optimizer).__name__} evaluates the loss several times in a step, between which no "
-                    f"connections can move: use another optimizer, or a method that moves none"
-                )
-            evaluated = True
-            loss = closure()
-            self._prepare_gradients()
-            return loss
-
-        return (optimizer, masked), {}
+        return (optimizer, followed_by(closure, self._prepare_gradients, self.moves, optimizer)), {}
 
     def _prepare_gradients(self) -> None:
         """Called in a step that is not skipped, once its gradients are complete and before the optimizer reads them."""
