@@ -40,7 +40,7 @@ def on_full_disk(folder: Path, size: int, log: Path, *options: str) -> tuple[int
 
 @pytest.mark.parametrize("files", ["utils.run_folder.checkpoints.torch.save", "utils.reporting.tracking.write_whole",
                                    "utils.training.run.save_ticket",
-                                   "utils.reporting.summary.write_whole"])  # fmt: skip
+                                   "utils.reporting.summary.write_json"])  # fmt: skip
 def test_a_folder_that_became_read_only_is_one_clear_line(files, straight, tmp_path):
     options = (*RUN, "--method", "rigl")
     main(tmp_path, *options, stop=7)

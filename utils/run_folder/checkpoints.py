@@ -10,19 +10,12 @@ from typing import Any
 import torch
 
 from sparselearning.errors import UsageError
-from utils.command_line.options import LargeImageOptions, Options, changes_results, effective
-from utils.files.whole import file_digest, read_json, write_whole
+from utils.files.whole import file_digest, read_json, write_json
+from utils.run_folder.identity import difference
 from utils.run_folder.tickets import ticket_name
 
 KEEP = 2
 STEP = "step-" + 8 * "[0-9]"  # what a run names a checkpoint; others, such as a copy to keep, are not its to remove
-
-
-def identity(args: Options, batch_size: int, steps_per_epoch: int) -> dict[str, Any]:
-    """What must be equal for a checkpoint to go on; `batch_size` is that of all processes and parts together."""
-    streaming = isinstance(args, LargeImageOptions) and args.streaming
-    options = {key: value for key, value in effective(args).items() if changes_results(key, parts=streaming)}
-    return options | {"whole_batch_size": batch_size, "steps_per_epoch": steps_per_epoch}
 
 
 def checkpoint_path(folder: Path, step: int) -> Path:
@@ -57,7 +50,7 @@ def save_checkpoint(path: Path, step: int, state: Mapping[str, Any], run: Mappin
             file.flush()
             os.fsync(file.fileno())
         manifest = {"step": step, "run": run, "sha256": file_digest(partial / "state.pt")}
-        write_whole(partial / "manifest.json", json.dumps(manifest, indent=2) + "\n")
+        write_json(partial / "manifest.json", manifest)
         if path.exists():  # the same step before its ticket was taken
             shutil.rmtree(replaced, ignore_errors=True)
             path.rename(replaced)
@@ -86,11 +79,8 @@ def load_checkpoint(path: Path, run: Mapping[str, Any]) -> dict[str, Any]:
         raise UsageError(f"checkpoint {path} is damaged: its content does not match its digest; use an older one")
     saved = manifest.get("run")
     saved = saved if isinstance(saved, dict) else {}
-    for key in {**run, **saved}:  # options first; a switch that was not there yet was off
-        if key not in run or run[key] != saved.get(key, False):
-            raise UsageError(
-                f"checkpoint {path} is from a run with {key} {saved.get(key)}, not {run.get(key)}: repeat its options"
-            )
+    if other := difference(saved, run):
+        raise UsageError(f"checkpoint {path} is from a run with {other}: repeat its options")
     try:
         state = torch.load(path / "state.pt", map_location="cpu", weights_only=True)
     except Exception as error:  # whatever a file that is no checkpoint makes torch.load say

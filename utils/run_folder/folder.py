@@ -12,12 +12,13 @@ import yaml
 from accelerate import Accelerator
 
 from sparselearning.errors import UsageError
-from utils.command_line.options import NAMES, REGIMES, Options, changes_results, effective
+from utils.command_line.options import NAMES, REGIMES, Options, effective
 from utils.command_line.paths import FILES, FOLDERS
 from utils.files.locks import hold
 from utils.files.whole import write_json, write_whole
 from utils.run_folder.environment import environment
 from utils.run_folder.finished import read_options
+from utils.run_folder.identity import deciding, difference
 
 
 def default_name(options: Options) -> str:
@@ -74,7 +75,9 @@ class RunFolder:
         if not self.finished:
             hold(self.path)
         if self.options.resume:
-            self._check_same(saved)
+            saved, asked = (deciding(own, parts=False) for own in (saved, effective(self.options)))
+            if other := difference(saved, asked):
+                raise UsageError(f"{self.path} holds a run with {other}: give another --output-dir")
         elif not self.options.overwrite:
             kind = "a finished run: " if self.finished else "an unfinished run: --resume auto goes on with it, or "
             raise UsageError(f"{self.path} holds {kind}give another --output-dir, or --overwrite it")
@@ -95,16 +98,6 @@ class RunFolder:
                 f"--overwrite replaces runs alone: move them away, or give another --output-dir"
             )
         return saved
-
-    def _check_same(self, saved: dict[str, Any]) -> None:
-        """Raises UsageError where the run with these options is not the one that is asked for."""
-        asked = effective(self.options)
-        for name in (name for name in sorted({*asked, *saved}) if changes_results(name, parts=False)):
-            if asked.get(name, False) != saved.get(name, False):  # a switch that was not there yet was off
-                raise UsageError(
-                    f"{self.path} holds a run with {name} {saved.get(name)}, not {asked.get(name)}: give another "
-                    f"--output-dir"
-                )
 
     def claim(self) -> None:
         """Make the folder this run's own: clear what --overwrite replaces, and record what is run and where.

@@ -17,7 +17,8 @@ from sparselearning.phases import Phase
 from sparselearning.superposition import Ticket
 from utils.command_line.options import Options
 from utils.data.protocol import Splits
-from utils.run_folder.checkpoints import checkpoint_path, identity, save_checkpoint
+from utils.run_folder.checkpoints import checkpoint_path, save_checkpoint
+from utils.run_folder.identity import identity
 from utils.run_folder.tickets import save_ticket, ticket_name
 from utils.training.batches import Batches
 from utils.training.build import check_phases
