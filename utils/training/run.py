@@ -42,6 +42,10 @@ class Run:
         history: a row of metrics per epoch.
         seconds: time spent in training steps; `data_wait`: the part of the last epoch's that went by without data.
         sums: Σ loss, Σ correct, images, of the epoch so far.
+
+    Raises:
+        UsageError: the masking cannot move connections as the phases say.
+        RuntimeError: the processes have different masks.
     """
 
     options: Options
