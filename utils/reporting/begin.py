@@ -21,5 +21,5 @@ def begin(run: Run, folder: RunFolder) -> Tracker:
     if main:
         folder.claim()
     tracker = Tracker(folder.path, options.epochs, run.phases[-1].end, run.step, main)
-    tracker.say(plan)
+    tracker.log(plan)
     return tracker

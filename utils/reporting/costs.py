@@ -9,7 +9,7 @@ COST = ("train FLOPs", "test FLOPs")
 
 
 def add_costs(groups: Sequence[Group], epochs: int | None, counting: Counting) -> str:
-    """Give all runs their columns of COST; returns the sentence that says what they are relative to.
+    """Give all runs their columns of COST; returns a sentence that names the unit.
 
     Args:
         epochs: the length of the dense training; None: that of the table's own, else of its longest run.
@@ -41,12 +41,12 @@ def _width(group: Group) -> float:
 
 
 def _relate(alike: Sequence[Group], length: int, width: float) -> float:
-    """Costs relative to those of a network's widest form; returns the FLOPs of its epoch, 0: no run says."""
+    """Costs relative to those of a network's widest form; returns the FLOPs of its epoch, 0 where unknown."""
     whole = max(run.cost.epoch for group in alike for run in group.runs)
     for group in alike:
         for train, test, epoch, numbers in ((*run.cost, run.numbers) for run in group.runs):
             if epoch == 0 and _width(group) != width:
-                continue  # an older run does not say how much smaller its network is
+                continue  # an older run does not record how much smaller its network is
             share = epoch / whole if epoch else 1.0
             numbers |= dict(zip(COST, (share * train / length, share * test), strict=True))
     return whole

@@ -15,7 +15,7 @@ from utils.training.evaluation import evaluate_tickets
 def finish_ensemble(folder: RunFolder, accelerator: Accelerator, model: nn.Module, images: Images) -> str:
     """Evaluate the ensemble of the runs of --ensemble and write its summary.json; returns the closing table.
 
-    Members stand under `tickets` with the metrics of the ticket that each run says to use; `nnz` is that of one
+    Members stand under `tickets` with the metrics of each run's ticket to use; `nnz` is that of one
     member, FLOPs and time are those of all.
     """
     paths = [member.path for member in folder.members()]

@@ -9,10 +9,10 @@ from utils.command_line.rows import shown
 from utils.run_folder.finished import Summary
 from utils.training.metrics import METRICS, SCORE
 
-# what every summary says: the options of these names, and of these kinds
+# options that every summary records, and their types
 ABOUT = {"data": str, "model": str, "density": float, "epochs": int, "method": str, "sup_tickets": bool}
 IN_TITLE = {"edst": "EDST", "snapshot": "Snapshot", "fge": "FGE", "rewind": "rewound (LTR)"}
-TITLED = (*IN_TITLE, "distill", "ensemble")  # options that the title tells
+TITLED = (*IN_TITLE, "distill", "ensemble")  # options that the title shows
 # columns of the table: SCORE at the ends of two kinds of runs, and each of the other metrics
 NORMAL, PLAIN = "normal phase", "plain run"
 OTHERS = {name: metric for name, metric in METRICS.items() if name != SCORE}
@@ -23,7 +23,7 @@ class Cost(NamedTuple):
 
     train: float
     test: float
-    epoch: float  # 0: an older run does not say
+    epoch: float  # 0: an older run does not record it
 
 
 class Member(NamedTuple):
@@ -40,7 +40,7 @@ class Group:
     """Runs that differ in nothing but the seed.
 
     Attributes:
-        about: the options of ABOUT, then all others that change results, as far as the runs say.
+        about: the options of ABOUT, then all others that change results and that the runs record.
     """
 
     about: dict[str, Any]

@@ -16,7 +16,7 @@ from utils.training.metrics import DIVERSITY, SCORE
 
 # options that make no row of their own
 SHARED = {"seed", "sparse", "save_tickets", "deterministic", *(name for name in NAMES if not changes_results(name))}
-OLDER = {"prune_average": "last"}  # what older versions did, and do not say
+OLDER = {"prune_average": "last"}  # what older versions did without recording it
 
 
 class Superposed(TypedDict):
@@ -86,17 +86,17 @@ def _runs(path: Path) -> Iterator[FinishedRun]:
 
 
 def _about(summary: Summary, options: Mapping[str, Any]) -> dict[str, Any]:
-    """ABOUT, then the options in the order of their names; what a run does not tell is as by default, or did nothing.
+    """ABOUT, then the options in the order of their names; what a run does not record has its default.
     """
     values: Mapping[str, Any] = summary
     about = {name: kind(values[name]) for name, kind in ABOUT.items()}
-    told: dict[str, Any] = {}
+    rest: dict[str, Any] = {}
     if options:
         run = recorded({**options, "sparse": about["method"] != "dense", "sup_tickets": about["sup_tickets"]})
-        told = effective(run) | {name: value for name, value in options.items() if name not in NAMES}
-    told |= {"rewind": bool(told.get("rewind")), "distill": len(told.get("distill") or ()) or None}  # no seed's paths
-    off = {*ABOUT, *SHARED, *(name for name, value in told.items() if value is None or value is False)}
-    return about | {name: value for name, value in sorted(told.items()) if name not in off}
+        rest = effective(run) | {name: value for name, value in options.items() if name not in NAMES}
+    rest |= {"rewind": bool(rest.get("rewind")), "distill": len(rest.get("distill") or ()) or None}  # no seed's paths
+    off = {*ABOUT, *SHARED, *(name for name, value in rest.items() if value is None or value is False)}
+    return about | {name: value for name, value in sorted(rest.items()) if name not in off}
 
 
 def _numbers(test: Results) -> dict[str, float]:

@@ -72,7 +72,7 @@ class Tracker:
         valid = f"  valid {row['valid_accuracy']:5.1f} %" if row["valid_accuracy"] is not None else ""
         density = f"  density {row['density']:.3f}" if sparsity else ""
         left = (time.monotonic() - self.started) / (row["step"] - self.first) * (self.steps - row["step"])
-        self.say(
+        self.log(
             f"epoch {row['epoch']:3d}/{self.epochs}  {row['phase']:8s} lr {row['lr']:<8.4g} loss {row['loss']:.3f}  "
             f"train {row['accuracy']:5.1f} %{valid}{density}  {row['images_per_second']:,.0f} images/s  "
             f"{_duration(left)} left"
@@ -84,10 +84,10 @@ class Tracker:
             for key, value in metrics.items():
                 self.board.add_scalar(f"{name}/test_{key}", value, step)
             self.board.flush()
-        told = ", ".join(f"{row.title} {row.text(metrics[key])}" for key, row in METRICS.items())
-        self.say(f"{name:>10s}: test {told}")
+        values = ", ".join(f"{row.title} {row.text(metrics[key])}" for key, row in METRICS.items())
+        self.log(f"{name:>10s}: test {values}")
 
-    def say(self, line: str) -> None:
+    def log(self, line: str) -> None:
         if self.active:
             tqdm.write(line)
             sys.stdout.flush()

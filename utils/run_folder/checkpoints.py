@@ -83,7 +83,7 @@ def load_checkpoint(path: Path, run: Mapping[str, Any]) -> dict[str, Any]:
         raise UsageError(f"checkpoint {path} is from a run with {other}: repeat its options")
     try:
         state = torch.load(path / "state.pt", map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever a file that is no checkpoint makes torch.load say
+    except Exception as error:  # torch.load raises many kinds of errors for a file that is no checkpoint
         raise UsageError(f"checkpoint {path} cannot be read: {type(error).__name__}; use an older one") from error
     if not isinstance(state, dict) or state.get("step") != manifest.get("step"):
         raise UsageError(f"checkpoint {path} is damaged: it holds no state of step {manifest.get('step')}")

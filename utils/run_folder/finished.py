@@ -31,7 +31,7 @@ class Results(TypedDict, total=False):
 
 
 class Summary(TypedDict):
-    """What stands in summary.json; what older versions do not say need not be there.
+    """What stands in summary.json; what older versions do not record may be missing.
 
     Attributes:
         density: of the maskable weights at the end.
@@ -68,7 +68,7 @@ class FinishedRun(NamedTuple):
 
 
 def read_run(path: Path) -> FinishedRun:
-    """The run of a summary.json. Raises UsageError where it is damaged, or lacks what every version says."""
+    """The run of a summary.json. Raises UsageError where it is damaged, or lacks what every version records."""
     return FinishedRun(read_summary(path), read_options(path.parent))
 
 
@@ -87,7 +87,7 @@ def checked(path: Path, kind: Any) -> Any:
 
 @contextlib.contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Around what reads names and values that no type tells, such as options: raises UsageError where they are wrong.
+    """Around what reads values without a type, such as recorded options: raises UsageError where they are wrong.
     """
     try:
         yield

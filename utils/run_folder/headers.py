@@ -1,4 +1,4 @@
-"""What tickets say of the runs that they come from, and where several agree."""
+"""The headers of tickets, parsed: which run a ticket comes from, and where several tickets agree."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ def _numbers(text: str) -> tuple[float, ...]:
     return tuple(map(float, text.split()))
 
 
-# what is made of the words of a header; the others stay words
+# the types of the entries of a header; the others are text
 KINDS: dict[str, Callable[[str], Any]] = {
     **dict.fromkeys(("width", "density", "valid_fraction"), float),
     **dict.fromkeys(("seed", "epochs", "limit_train", "image_size"), _whole),
@@ -30,7 +30,7 @@ KINDS: dict[str, Callable[[str], Any]] = {
 
 @dataclass(frozen=True)
 class TicketHeader:
-    """What the header of a ticket says of its run, as the options of those names; None where it does not say."""
+    """The header of a ticket: options of the run that it comes from; None where the header lacks the entry."""
 
     data: str | None = None
     model: str | None = None
@@ -67,7 +67,7 @@ def _parsed(path: Path, name: str, word: str) -> Any:
 
 
 def agreed(name: str, said: Iterable[T | None], given: T | None = None) -> T | None:
-    """What an option says, else those tickets that say something. Raises UsageError where they disagree."""
+    """The value of the option where it is given, else that in the headers. Raises UsageError where they disagree."""
     if given is not None:
         return given
     values = sorted({value for value in said if value is not None}, key=str)
@@ -77,17 +77,17 @@ def agreed(name: str, said: Iterable[T | None], given: T | None = None) -> T | N
 
 
 def required(name: str, said: str | None) -> str:
-    """Raises UsageError where neither an option nor a ticket says it."""
+    """The value itself. Raises UsageError where neither the option nor a header has one."""
     if said is None:
         raise UsageError(f"a ticket does not say what {name} it is for: add --{name}")
     return said
 
 
 def preprocessing_of(headers: Sequence[TicketHeader], data: str) -> Preprocessing:
-    """How the tickets' images came, for `load_cifar`; older tickets are of data sets whose recipe is known.
+    """How the images of the tickets were preprocessed, for `load_cifar`; None where older tickets lack it.
 
     Raises:
-        UsageError: they do not agree, or do not say it of images that are not known.
+        UsageError: the headers disagree, or lack it and the data set is unknown.
     """
     said = {name: agreed(name, [getattr(header, name) for header in headers]) for name in PREPROCESSING}
     if data not in RECIPES and said["mean"] is None:

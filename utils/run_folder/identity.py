@@ -1,4 +1,4 @@
-"""Which run is it? What two parts of an interrupted run have in common, and how it is told from another."""
+"""The identity of a run: what must not change when it is resumed."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -21,10 +21,10 @@ class TicketSet:
 
     Args:
         paths: their files.
-        data, model, density: of them all, where their headers do not say it or are not to count.
+        data, model, density: override the headers of all; None: the headers decide.
 
     Attributes:
-        headers: what each says of its run.
+        headers: one per file.
         first: the first ticket.
         names, count: the maskable weights, and round(density · N), how many of them a ticket keeps.
 
@@ -57,7 +57,7 @@ class TicketSet:
 
 
 def common_density(headers: Sequence[TicketHeader]) -> float:
-    """That of all tickets. Raises UsageError where they have several, or one does not say its own."""
+    """The density of all tickets. Raises UsageError where they have several, or a header lacks it."""
     said = {header.density for header in headers}
     known = sorted(density for density in said if density is not None)
     if len(said) > 1 or not known:
@@ -69,9 +69,9 @@ def common_density(headers: Sequence[TicketHeader]) -> float:
 def training_part(
     headers: Sequence[TicketHeader], limit_train: int | None, valid_fraction: float | None
 ) -> tuple[int | None, float]:
-    """(limit_train, valid_fraction) that part the training images as the tickets' runs did; what is given goes before.
+    """(limit_train, valid_fraction) that split the training images as in the tickets' runs; given values override them.
 
-    Where the tickets do not agree or do not say it, all training images that are not given otherwise.
+    Where the headers disagree or lack it, and nothing is given, all training images are used.
     """
     said = {header.training_part for header in headers}
     limit, fraction = said.pop() if len(said) == 1 else (None, None)
@@ -86,7 +86,7 @@ def held_out_part(
     """As `training_part`, where the part that is held out is to choose tickets by.
 
     Raises:
-        UsageError: there are no images that no ticket was trained on, or others are given than the tickets say.
+        UsageError: every image was used for training, or the given values contradict the headers.
     """
     said = {header.training_part for header in headers}
     if len(said) > 1:

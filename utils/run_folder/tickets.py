@@ -1,4 +1,4 @@
-"""Ticket files: a state dict and what a run says of it, as safetensors."""
+"""Ticket files: a state dict and a header about its run, as safetensors."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -36,7 +36,7 @@ def train(run: Run, phase: Phase, tracker: Tracker, interruption: Interruption) 
         if run.step % run.batches.steps == 0:
             _finish_epoch(run, phase, tracker, totals)
         if save:
-            tracker.say(f"checkpoint {run.save()}")
+            tracker.log(f"checkpoint {run.save()}")
         if stop:
             sys.exit(128 + stop)
 
@@ -178,4 +178,4 @@ def _finish_epoch(run: Run, phase: Phase, tracker: Tracker, totals: tuple[float,
         run.save_ticket(EARLY, run.model.state_dict(), step=run.step)
     tracker.epoch(run.history, {name: 1 - density for name, density in run.costs.densities().items()}, run.data_wait)
     if run.data_wait > SLOW:
-        tracker.say(f"           {100 * run.data_wait:.0f} % of this epoch went by waiting for data")
+        tracker.log(f"           {100 * run.data_wait:.0f} % of this epoch went by waiting for data")

@@ -16,5 +16,5 @@ class Tracker(Protocol):
     def model(self, name: str, step: int, metrics: Mapping[str, float]) -> None:
         """A model was evaluated on the test images."""
 
-    def say(self, line: str) -> None:
+    def log(self, line: str) -> None:
         """A line for the log."""
