@@ -52,6 +52,7 @@ def _ranked(rank: int, world: int, port: int, task: Callable[..., Any], args: An
     os.environ |= {
         "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world), "LOCAL_WORLD_SIZE": str(world),
         "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "ACCELERATE_USE_CPU": "true",
+        "CUDA_VISIBLE_DEVICES": "",  # such a group is one of CPUs
     }  # fmt: skip
     return task(*args, **kwargs)
 

@@ -52,7 +52,11 @@ def waits_of_step(model: torch.nn.Module, optimizer: torch.optim.Optimizer, numb
 def test_a_wait_is_reported() -> None:
     number = torch.ones((), device="cuda", requires_grad=True)
     optimizer = torch.optim.SGD([number], lr=0.1)
-    optimizer.register_step_pre_hook(lambda *_: float(number))
+
+    def wait(*_: object) -> None:
+        float(number)
+
+    optimizer.register_step_pre_hook(wait)
     assert waits_of_step(torch.nn.ParameterList([number]), optimizer, 0) == 1
 
 
