@@ -28,9 +28,9 @@ while [ $# -gt 0 ]; do
     esac
     shift 2
 done
-ending=$(awk "BEGIN {print $minutes < 5 ? $minutes / 10 : 0.5}")  # minutes for checkpoints, results and the table
 set -- "${passed[@]}" --batch-size "$batch_size" --mixed-precision "$precision" --checkpoint-minutes 2
-source "$(dirname "$0")/table.sh" 250 "$@" --jobs "${side:-4}" --minutes "$(awk "BEGIN {print $minutes - $ending}")"
+source "$(dirname "$0")/table.sh" 250 "$@" --jobs "${side:-4}" --minutes "$minutes"
+if [[ ! $most =~ ^[1-9][0-9]{0,8}$ ]]; then wrong "--runs $most is not a positive whole number"; fi
 
 # plan: sets `jobs`, `compile` and `planned` by what is measured, and says so.
 plan() {
@@ -80,8 +80,11 @@ pairs() {
 }
 
 planned=$most
-: "${started:=0}"
-if [ -n "$measure" ] && [ -z "$dry" ]; then plan; fi
+: "${started:=0}"  # runs
+if [ -z "$dry" ]; then
+    deadline=$((deadline - (deadline < 300 ? deadline / 10 : 30)))  # the rest is for checkpoints, results and the table
+    if [ -n "$measure" ]; then plan; fi
+fi
 if [ "$planned" -gt "$most" ]; then planned=$most; fi
 options+=($compile)
 pairs granet 0.05 dense

@@ -3,9 +3,9 @@
 # the others alone. A signal or the end of the minutes lets every run save a checkpoint and end; it can be resumed.
 pids=() folders=() failed=() stopped=() finished=()  # the first two by slot
 started=0 alive=0 slot=0 stopping=""
-deadline=$(awk "BEGIN {print int(60 * ${minutes:-100000000})}")  # in seconds since this script began
+deadline=$(awk "BEGIN {printf \"%d\", 60 * ${minutes:-1000000}}")  # in seconds since this script began
 # a GPU, or none, for each slot in turn
-IFS=, read -ra devices <<<"${CUDA_VISIBLE_DEVICES:-$(python -c 'import torch
+IFS=, read -ra devices <<<"${CUDA_VISIBLE_DEVICES-$(python -c 'import torch
 print(*range(torch.cuda.device_count()), sep=",")')}"
 
 # side_by_side FOLDER COMMAND ...: a run, as soon as there is a slot for it.

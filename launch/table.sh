@@ -37,13 +37,15 @@ while [ $# -gt 0 ]; do
     esac
     shift 2
 done
+wrong() { echo "$table: $1" >&2; exit 2; }
+if [[ ! ${jobs:-1} =~ ^[1-9][0-9]{0,3}$ ]]; then wrong "--jobs $jobs is not a number from 1 to 9999"; fi
+if [[ ! ${minutes:-1} =~ ^[0-9]{1,6}([.][0-9]+)?$ ]]; then wrong "--minutes $minutes is not a number of minutes"; fi
 runs=runs/papers
 if [ "$epochs" != "$paper" ]; then runs=runs/papers-$epochs-epochs; fi
 runs=${output:-$runs}
 
 gpus="" batch=128  # images per optimizer step on ImageNet
-launch=$(dirname "${BASH_SOURCE[0]}")
-if [ -n "$dry" ]; then gpus=1 jobs=""; else source "$launch/venv.sh"; fi
+if [ -n "$dry" ]; then gpus=1 jobs=""; else source "$(dirname "${BASH_SOURCE[0]}")/venv.sh"; fi
 if [ -n "$jobs" ]; then source launch/jobs.sh; fi
 
 # N of the paper's epochs, scaled to --epochs

@@ -1,7 +1,9 @@
 """What the scripts in launch/ would run."""
 
+import os
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 from utils.command_line.options import CifarOptions, ImageNetOptions, Options
@@ -12,9 +14,11 @@ LAUNCH = REPOSITORY / "launch"
 PROGRAMS = {"main_cifar.py": CifarOptions, "main_imagenet.py": ImageNetOptions}
 
 
-def bash(*words: object) -> str:
-    done = subprocess.run(["bash", *map(str, words)], capture_output=True, text=True, cwd=REPOSITORY)
-    assert done.returncode == 0, done.stdout + done.stderr
+def bash(*words: object, status: int = 0) -> str:
+    """What it says, in the environment of the tests."""
+    env = {**os.environ, "SUP_TICKETS_PYTHON": sys.executable, "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(["bash", *map(str, words)], capture_output=True, text=True, cwd=REPOSITORY, env=env)
+    assert done.returncode == status, done.stdout + done.stderr
     assert not done.stderr or "--dry-run" not in words
     return done.stdout
 
