@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from tests.papers import EPOCH, ON_IMAGENET, PLANS, SUP, Row
-from utils.command_line.options import CifarOptions, ImageNetOptions
+from utils.command_line.options import REGIMES, CifarOptions, ImageNetOptions
 from utils.command_line.parser import parse
+from utils.training import plan as regimes
 from utils.training.plan import make_plan
 
 
@@ -47,3 +48,7 @@ def test_a_ticket_is_taken_at_the_lowest_learning_rate_of_its_cycle() -> None:
             if phase.ticket:
                 rates = [phase.lr(step) for step in range(phase.end - phase.start)]
                 assert rates[-1] == min(rates)
+
+
+def test_every_regime_of_the_command_line_has_its_plan() -> None:
+    assert [*regimes.PLANS] == [*REGIMES]
