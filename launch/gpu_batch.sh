@@ -2,7 +2,8 @@
 # What a GPU makes of some minutes: VGG-16 on CIFAR-10 at 95 % sparsity by the paper's protocol, the most telling runs
 # first: GraNet, GraNet with Sup-tickets (other seeds), dense, seed by seed; then RigL, SET and other densities. It
 # measures how many runs side by side train most images per second, plain and compiled, starts as many runs as the
-# minutes are enough for, and ends with their results and a table. The same command goes on with what it could not finish.
+# minutes are enough for, and ends with their results and a table. What it could not finish, the same command goes on
+# with.
 #
 #     bash launch/gpu_batch.sh --minutes 25 --data-dir CIFAR10
 #     setsid nohup bash launch/gpu_batch.sh --minutes 25 --data-dir CIFAR10 --output-dir runs/batch >batch.log 2>&1 &

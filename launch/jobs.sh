@@ -46,8 +46,7 @@ ended() {
     wait "${pids[$1]}" || status=$?
     unset "pids[$1]"
     if [ "$status" -eq 0 ]; then
-        say "finished" "$folder$({ grep 'superposed: test' "$folder/log.txt" || grep 'test accuracy' "$folder/log.txt"; } |
-            tail -n 1 | sed 's/^ */: /')"
+        say "finished" "$folder: $(result "$folder/log.txt")"
         finished+=("$folder")
     elif [ -n "$stopping" ] && [ "$status" -gt 128 ]; then
         say "stopped" "$folder"
@@ -56,6 +55,11 @@ ended() {
         say "failed" "$folder with status $status: $(tail -n 1 "$folder/log.txt")"
         failed+=("$folder")
     fi
+}
+
+# result LOG: what a run came to.
+result() {
+    { grep 'superposed: test' "$1" || grep 'test accuracy' "$1"; } | tail -n 1 | sed 's/^ *//'
 }
 
 # stop [WHY]: start no more runs, and end those in progress.
