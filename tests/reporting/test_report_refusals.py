@@ -1,6 +1,7 @@
 """Summaries that are damaged or lack something, and files that cannot be written, are refused in one line."""
 
 import copy
+import json
 
 import pytest
 
@@ -36,6 +37,15 @@ def test_a_damaged_summary(text, tmp_path, refused):
 @pytest.mark.parametrize("changes", [{"test": {"final": None}}, {"test": {"final": 3}}, {"density": "x"}, {"flops": 3}])
 def test_a_summary_with_wrong_entries(changes, tmp_path, refused):
     assert "is not the folder of a finished run" in refused(write(tmp_path / "a", {**PLAIN, **changes}))
+
+
+@pytest.mark.parametrize("changes", [{"bn": None}, {"superposed": 3}, {"superposed": {"nll": 1.0}}, {"greedy": "no"}])
+def test_a_damaged_superposition(changes, tmp_path, refused):
+    folder = write(tmp_path / "a", sup_tickets(0, 94.0), bn="average") / "superpositions"
+    folder.mkdir()
+    again = {"superpose": "cia", "bn": "average", "greedy": False, "superposed": {"accuracy": 91.0, "file": "x"}}
+    (folder / "again.json").write_text(json.dumps({**again, **changes}))
+    assert str(tmp_path / "a") in refused(tmp_path)
 
 
 def test_damaged_options(tmp_path, refused):

@@ -8,7 +8,6 @@ import os
 import secrets
 import stat
 import sys
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +70,6 @@ def read_json(path: Path) -> Any:
         raise UsageError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
 
 
-def write_json(path: Path, content: Mapping[str, Any] | Sequence[Any]) -> None:
+def write_json(path: Path, content: object) -> None:
     """Write a file as `write_whole` does."""
     write_whole(path, json.dumps(content, indent=2) + "\n")

@@ -10,12 +10,13 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 from sparselearning.phases import Phase
+from utils.run_folder.finished import Results
 
 INK, FAINT, ACCENT, SHADE = "#1f2933", "#9aa5b1", "#c2410c", "#fde8d7"
 
 
 def draw_learning_curve(
-    path: Path, history: Sequence[Mapping[str, Any]], plan: Sequence[Phase], results: Mapping[str, Any]
+    path: Path, history: Sequence[Mapping[str, Any]], plan: Sequence[Phase], results: Results
 ) -> None:
     """Accuracy and learning rate over the epochs, the cycles shaded, every ticket and the superposed one marked."""
     steps_per_epoch = history[0]["step"]

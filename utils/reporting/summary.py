@@ -95,7 +95,7 @@ def finish(run: Run, ticket: Ticket) -> str:
     if not run.accelerator.is_main_process:
         return ""
     summary, folder = summarize_run(run, ticket), run.folder
-    draw_learning_curve(folder / "learning_curve.png", run.history, run.phases, run.results)
+    draw_learning_curve(folder / "learning_curve.png", run.history, run.phases, summary["test"])
     if run.masks:
         densities = {name: summary["nnz_per_layer"][name] / mask.numel() for name, mask in run.masks.items()}
         draw_sparsity(folder / "sparsity_per_layer.png", densities, summary["density"])

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from utils.run_folder.finished import Results
 from utils.training.metrics import DIVERSITY, METRICS, SCORE, Metric
 
 ARROWS = {"higher": "↑", "lower": "↓"}  # which values are better
@@ -24,15 +25,18 @@ COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {
 }
 
 
-def results(test: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+def results(test: Results) -> list[tuple[str, Mapping[str, float]]]:
     """(name, numbers) of each model that summary.json has under `test`, in the order of the run."""
-    rows = [(f"end of {name} phase", test[name]) for name in ("normal", "explore") if name in test]
-    rows += [(f"ticket {i}", numbers) for i, numbers in enumerate(test["tickets"], 1)]
-    rows += [(name, test[name]) for name in ("superposed", "ensemble") if name in test]
-    return rows + ([] if test["tickets"] else [("final", test["final"])])
+    tickets = test.get("tickets", [])
+    rows = [("end of normal phase", test["normal"])] if "normal" in test else []
+    rows += [("end of explore phase", test["explore"])] if "explore" in test else []
+    rows += [(f"ticket {i}", numbers) for i, numbers in enumerate(tickets, 1)]
+    rows += [("superposed", test["superposed"])] if "superposed" in test else []
+    rows += [("ensemble", test["ensemble"])] if "ensemble" in test else []
+    return [*rows] if tickets else [*rows, ("final", test["final"])]
 
 
-def models_table(first: str, rows: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
+def models_table(first: str, rows: Sequence[tuple[str, Mapping[str, object]]]) -> str:
     """A line per model, its name and its numbers; a column for each of COLUMNS that any model has.
 
     Args:

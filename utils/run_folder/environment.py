@@ -5,14 +5,13 @@ import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import torch
 
 PACKAGES = ("torch", "torchvision", "accelerate", "datasets", "safetensors", "numpy")
 
 
-def environment() -> dict[str, Any]:
+def environment() -> dict[str, str | int | None]:
     """Versions, device and command: what a reader needs to make sense of the numbers."""
     cuda = torch.cuda.is_available()
     return {
