@@ -2,10 +2,13 @@
 
 import gc
 import os
+import signal
 from functools import partial
 from unittest import mock
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell starts what is in the background so, and programs obey
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import pytest
 import yaml
