@@ -97,6 +97,10 @@ class LargeImages:
         return self.samples.side
 
     @property
+    def on_device(self) -> bool:
+        return False
+
+    @property
     def labels(self) -> Tensor:
         """int64 (N,); -1 where they are not known yet."""
         return self.samples.rows.labels[self.samples.index]

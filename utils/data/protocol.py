@@ -46,6 +46,10 @@ class Images(Protocol):
     def side(self) -> int:
         """Pixels of a side of the images that the network sees."""
 
+    @property
+    def on_device(self) -> bool:
+        """Are all images on the device, so that a batch keeps nobody waiting?"""
+
     def __len__(self) -> int:
         """The number of images."""
 

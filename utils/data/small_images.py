@@ -38,6 +38,10 @@ class SmallImages:
         """Pixels of a side, without the padding."""
         return self.images.shape[1] - 2 * PAD
 
+    @property
+    def on_device(self) -> bool:
+        return True
+
     def epoch(self, seed: int, epoch: int) -> SmallEpoch:
         """The order and the augmentation of one epoch, drawn on the CPU so that every device sees the same."""
         n, device = len(self), self.labels.device
