@@ -1,14 +1,13 @@
-"""For all tests: a thread for each of many small processes, set before torch is imported; and shared fixtures."""
+"""For all tests: threads, signals and garbage; and fixtures that many use."""
 
 import gc
 import os
 import signal
+from collections.abc import Iterator
 from functools import partial
 from unittest import mock
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell starts what is in the background so, and programs obey
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: a thread for each of many small processes
 
 import pytest
 import yaml
@@ -47,6 +46,13 @@ def config(tmp_path):
     return write
 
 
+@pytest.fixture(autouse=True)
+def environment() -> Iterator[None]:
+    """Whatever sets variables, as launchers and trainers do, sets them for its own test alone."""
+    with mock.patch.dict(os.environ):
+        yield
+
+
 @pytest.fixture
 def folder(tmp_path):
     """A run folder that someone put notes into; after the test no process is at work there."""
@@ -55,6 +61,13 @@ def folder(tmp_path):
     (path / "notes" / "todo.txt").write_text("keep me")
     yield path
     release()
+
+
+def pytest_configure() -> None:
+    """In the background and under nohup signals are ignored, and would be by all programs that the tests start."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)  # which they do not inherit
 
 
 def pytest_collection_finish() -> None:
