@@ -68,7 +68,7 @@ class Average(NamedTuple):
 
     Attributes:
         formula: the new average of a tensor, from its average so far, the tensor of the new ticket, and `Taken`.
-        parameters: of the formula, by names that no other row has; the option for one has both names, cima_beta.
+        parameters: of the formula, by names that no other row has.
         counts: does the formula need to know how often each connection was active?
     """
 
@@ -89,6 +89,12 @@ AVERAGES = {
 PARAMETERS = {name: (method, row) for method, average in AVERAGES.items() for name, row in average.parameters.items()}
 
 
+def option_name(parameter: str) -> str:
+    """What a parameter is called where those of all averages stand together, e.g. cima_beta."""
+    method, _ = PARAMETERS[parameter]
+    return f"{method}_{parameter}"
+
+
 def parameters(given: Mapping[str, float]) -> dict[str, float]:
     """All PARAMETERS, as given or else by default.
 
@@ -96,8 +102,8 @@ def parameters(given: Mapping[str, float]) -> dict[str, float]:
         UsageError: there is none of this name, or it cannot be this number.
     """
     for name, value in given.items():
-        method, row = choose("the parameter", name, PARAMETERS)
-        check_number(f"{method}_{name}", value)
+        _, row = choose("the parameter", name, PARAMETERS)
+        check_number(option_name(name), value)
         if not row.fits(value):
-            raise UsageError(f"{method}_{name} {value:g} is not {row.words}: it is the {row.meaning}")
+            raise UsageError(f"{option_name(name)} {value:g} is not {row.words}: it is the {row.meaning}")
     return {name: given.get(name, row.default) for name, (_, row) in PARAMETERS.items()}

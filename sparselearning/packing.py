@@ -21,12 +21,12 @@ from torch import Tensor
 
 from sparselearning.errors import UsageError, shown
 from sparselearning.kinds import kind_of
+from sparselearning.layers import bits
 
 PARTS = ("values", "quotients", "remainders")
 VALUES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 FLOATS = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _FREE, _RATIO = 64 * 2**20, 1000  # a small file must not fill the memory
-_BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 Layout = dict[str, dict[str, Any]]
 
@@ -47,7 +47,7 @@ class Packed(NamedTuple):
 def encode(weight: Tensor) -> Packed:
     """The connections of a floating-point weight of any shape: all that is not zero to the bit, so -0.0 is one."""
     flat = weight.contiguous().flatten()
-    positions = flat.view(_BITS[flat.element_size()]).nonzero().flatten()
+    positions = bits(flat).nonzero().flatten()
     gaps = torch.diff(positions, prepend=positions.new_tensor([-1])) - 1
     k = _shortest(gaps)
     ends = ((gaps >> k) + 1).cumsum(0)
@@ -81,9 +81,9 @@ def decode(packed: Packed, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor
     if len(ends) != count:
         raise UsageError(f"there are {len(ends)} gaps for {count} connections")
     gaps = (torch.diff(ends, prepend=ends.new_tensor([-1])) - 1) << k
-    bits = _to_bits(remainders)[: count * k].view(count, k)
+    lowest = _to_bits(remainders)[: count * k].view(count, k)
     for bit in range(k):
-        gaps |= bits[:, bit].long() << bit
+        gaps |= lowest[:, bit].long() << bit
     positions = (gaps + 1).cumsum(0) - 1
     if count and int(positions.max()) >= size:  # no step is longer than 2·size: none leaps over the end and past int64
         raise UsageError(f"connections lie outside the shape {shown(shape)}")
@@ -92,9 +92,9 @@ def decode(packed: Packed, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor
     return flat.view(shape)
 
 
-def _to_bytes(bits: Tensor) -> Tensor:
+def _to_bytes(sequence: Tensor) -> Tensor:
     """bool (n) → uint8 (⌈n / 8⌉)."""
-    padded = torch.nn.functional.pad(bits.to(torch.uint8), (0, -len(bits) % 8))
+    padded = torch.nn.functional.pad(sequence.to(torch.uint8), (0, -len(sequence) % 8))
     return (padded.view(-1, 8) << torch.arange(8, dtype=torch.uint8)).sum(1, dtype=torch.uint8)
 
 

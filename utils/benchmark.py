@@ -16,7 +16,6 @@ if __name__ == "__main__":  # a mistake is answered before the imports below, wh
     start()
     OPTIONS = parse(BenchmarkOptions, __doc__)
 
-import json
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -29,8 +28,9 @@ from utils.benchmarks.parallel import parallel, table
 from utils.benchmarks.size import size
 from utils.benchmarks.step import step, superpose, topology, train
 from utils.command_line.errors import one_line_errors
-from utils.files.whole import write_whole
+from utils.files.whole import write_json
 from utils.run_folder.environment import PACKAGES, environment
+from utils.training.build import choose_kernels
 
 PAIRS = {benchmark.__name__: benchmark for benchmark in (step, topology, superpose, train, loader, size)}
 
@@ -48,8 +48,7 @@ def main(options: BenchmarkOptions) -> None:
     options = replace(options, device=chosen_device(options.device))
     names = options.names if options.names and "all" not in options.names else tuple(PAIRS)
     pairs = {name: PAIRS[name] for name in names if choose("the benchmark", name, (*PAIRS, "parallel")) in PAIRS}
-    torch.set_float32_matmul_precision("high")  # as in training
-    torch.backends.cudnn.benchmark = True
+    choose_kernels(deterministic=False)
     print(f"{options.model}, {options.batch_size} images per step, {options.method} at density {options.density:g}\n")
     results: dict[str, Any] = {}
     if pairs:
@@ -68,9 +67,10 @@ def main(options: BenchmarkOptions) -> None:
         env = environment()
         device = env["device"] if options.device == "cuda" else "cpu"
         versions = {name: env[name] for name in ("python", *PACKAGES)}
-        settings = {name: value for name, value in vars(options).items() if isinstance(value, str | int | float | list)}
+        plain = str | int | float | tuple
+        settings = {name: value for name, value in vars(options).items() if isinstance(value, plain)}
         results |= {"device": device, "threads": env["threads"], "versions": versions, "settings": settings}
-        write_whole(options.json, json.dumps(results, indent=2) + "\n")
+        write_json(options.json, results)
 
 
 if __name__ == "__main__":

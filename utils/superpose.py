@@ -22,7 +22,7 @@ from typing import Any
 from tqdm import tqdm
 
 from sparselearning import Superposition
-from sparselearning.averages import PARAMETERS
+from sparselearning.averages import PARAMETERS, option_name
 from sparselearning.superposition import Ticket
 from utils.command_line.errors import one_line_errors
 from utils.command_line.paths import writing
@@ -93,7 +93,7 @@ def superpose(options: SuperposeOptions) -> dict[str, Any]:
 
 def describe(options: SuperposeOptions, tickets: TicketSet) -> dict[str, Any]:
     """What is superposed, and how: a part of the header of the ticket, and of `--json`."""
-    used = {f"{method}_{name}": method == options.superpose for name, (method, _) in PARAMETERS.items()}
+    used = {option_name(name): method == options.superpose for name, (method, _) in PARAMETERS.items()}
     return {
         "data": tickets.data,
         "model": tickets.model,

@@ -51,6 +51,7 @@ def test_all_benchmarks_fill_table_and_file(tmp_path, capsys):
     assert (written["device"], written["threads"]) == ("cpu", torch.get_num_threads())
     assert written["versions"]["torch"] in torch.__version__
     assert written["settings"]["model"] == "resnet20"
+    assert written["settings"]["names"] == NAMES
 
     screen = capsys.readouterr()
     assert [line.split()[0] for line in screen.out.splitlines()[3:] if line[:1].strip()] == NAMES

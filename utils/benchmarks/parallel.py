@@ -11,6 +11,7 @@ import torch
 
 from utils.benchmarks.step import Network, augmented_batches
 from utils.command_line.commands import BenchmarkOptions
+from utils.training.build import choose_kernels
 
 COUNTS = {"cuda": (1, 2, 4, 8, 16), "cpu": (1, 2)}
 KINDS = ("plain", "compiled")
@@ -117,8 +118,7 @@ def table(rates: Rates) -> str:
 def _serve(pipe: Connection, options: BenchmarkOptions, cores: int) -> None:
     """The process of a worker: orders in, (error, images per second) out."""
     os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = str(cores)  # read at the first compilation
-    torch.set_float32_matmul_precision("high")  # as in training
-    torch.backends.cudnn.benchmark = True
+    choose_kernels(deterministic=False)
     torch.set_num_threads(max((os.cpu_count() or 1) // COUNTS[options.device][-1], 1))
     networks: dict[str, Network] = {}
     while True:

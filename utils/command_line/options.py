@@ -74,9 +74,10 @@ class Options(
             raise UsageError("--ensemble has a checkpoint for each of its runs: use --resume auto")
         if self.lr_low > self.lr_high:
             raise UsageError(f"--lr-low {self.lr_low:g} is above --lr-high {self.lr_high:g}: exchange them")
+        changes = self._edst_epochs(given)
         if self.num_tickets is not None and "ticket_fraction" not in given:
-            return replace(self, ticket_fraction=None, **self._edst_epochs(given))  # the number goes before a fraction
-        return self
+            changes["ticket_fraction"] = None  # the recipe's, before which the number goes
+        return replace(self, **changes)
 
     def _edst_epochs(self, given: Collection[str]) -> dict[str, Any]:
         """With --edst the lengths of the phases add up to --epochs; that alone is divided like the recipe's.

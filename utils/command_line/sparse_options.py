@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from sparselearning.averages import AVERAGES, PARAMETERS, PRUNINGS
+from sparselearning.averages import AVERAGES, PARAMETERS, PRUNINGS, option_name
 from sparselearning.distributions import DISTRIBUTIONS, SCORED
 from sparselearning.methods import DROP, GROWTH, METHODS
 from sparselearning.phases import CYCLES
@@ -88,7 +88,7 @@ class TicketOptions(Group):
 
 @dataclass(frozen=True, kw_only=True)
 @with_options({
-    f"{method}_{name}": option(parameter.default, f"{method}: {parameter.meaning}", metavar="N",
+    option_name(name): option(parameter.default, f"{method}: {parameter.meaning}", metavar="N",
                                fits=Range(parameter.fits, parameter.words), needs=(f"superpose {method}",))
     for name, (method, parameter) in PARAMETERS.items()
 })  # fmt: skip

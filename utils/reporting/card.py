@@ -19,7 +19,7 @@ from utils.data.recipes import RECIPES
 from utils.files.whole import read_json
 from utils.reporting.tables import markdown, results
 from utils.run_folder.environment import PACKAGES
-from utils.run_folder.finished import read_options
+from utils.run_folder.finished import in_words, read_options
 from utils.training.metrics import METRICS, SCORE
 
 UNKNOWN = "unknown"  # what the Hub calls a license that nobody has stated
@@ -92,8 +92,7 @@ def card(name: str, ticket: Ticket, origin: Origin, values: str | None, license:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         if isinstance(error, UsageError):
             raise
-        what = f"{error} is missing" if isinstance(error, KeyError) else " ".join(str(error).split())
-        raise UsageError(f"the run's files make no model card: {what}") from error
+        raise UsageError(f"the run's files make no model card: {in_words(error)}") from error
 
 
 def _what(origin: Origin, values: str | None) -> str:

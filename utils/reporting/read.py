@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
-from sparselearning.averages import PARAMETERS
+from sparselearning.averages import PARAMETERS, option_name
 from sparselearning.errors import UsageError
 from sparselearning.flops import Counting
 from utils.command_line.options import NAMES, changes_results, effective, recorded
@@ -78,8 +78,8 @@ def _runs(path: Path) -> Iterator[FinishedRun]:
     yield FinishedRun(summary, options)
     for other in sorted(path.parent.glob("superpositions/*.json")):
         again = {**OLDER, **checked(other, Superposed)}
-        own = (f"{method}_{name}" for name, (method, _) in PARAMETERS.items())
-        changes = {name: again.get(name) for name in ("superpose", *own, "prune_average", "bn", "greedy")}
+        names = ("superpose", *map(option_name, PARAMETERS), "prune_average", "bn", "greedy")
+        changes = {name: again.get(name) for name in names}
         superposed = {name: number for name, number in again["superposed"].items() if isinstance(number, int | float)}
         test: Results = {**summary["test"], "superposed": superposed}
         yield FinishedRun({**summary, "test": test}, {**options, **changes})

@@ -92,8 +92,12 @@ def reading(path: Path) -> Iterator[None]:
     try:
         yield
     except (KeyError, TypeError, ValueError) as error:
-        problem = f"{error} is missing" if isinstance(error, KeyError) else " ".join(str(error).split())
-        raise UsageError(f"{path.parent} is not the folder of a finished run: {problem}") from error
+        raise UsageError(f"{path.parent} is not the folder of a finished run: {in_words(error)}") from error
+
+
+def in_words(error: Exception) -> str:
+    """What an error says of the values that it was raised for, in one line."""
+    return f"{error} is missing" if isinstance(error, KeyError) else " ".join(str(error).split())
 
 
 def read_options(folder: Path) -> dict[str, Any]:

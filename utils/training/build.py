@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedType
 from torch import Tensor, nn
 
-from sparselearning.averages import PARAMETERS
+from sparselearning.averages import PARAMETERS, option_name
 from sparselearning.errors import UsageError
 from sparselearning.flops import Counting
 from sparselearning.layers import maskable_weights
@@ -34,7 +34,7 @@ NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
 
 def make_accelerator(options: RunOptions) -> Accelerator:
-    """Processes, device and precision as launched; fast kernels where they change no result that matters.
+    """Processes, device and precision as launched.
 
     Raises:
         UsageError: this launch or device does not go with the options.
@@ -53,13 +53,18 @@ def make_accelerator(options: RunOptions) -> Accelerator:
         raise UsageError(
             "--deterministic does nothing on a CPU, where the same number of threads gives the same bits: leave it out"
         )
-    torch.set_float32_matmul_precision("high")
-    torch.use_deterministic_algorithms(options.deterministic)
-    torch.backends.cudnn.deterministic = options.deterministic
-    torch.backends.cudnn.benchmark = not options.deterministic  # it may choose other kernels in every run
-    if options.deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it before its first product
+    choose_kernels(options.deterministic)
     return accelerator
+
+
+def choose_kernels(deterministic: bool) -> None:
+    """Fast kernels where they change no result that matters; or those that give the same bits in every run."""
+    torch.set_float32_matmul_precision("high")
+    torch.use_deterministic_algorithms(deterministic)
+    torch.backends.cudnn.deterministic = deterministic
+    torch.backends.cudnn.benchmark = not deterministic  # it may choose other kernels in every run
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it before its first product
 
 
 def compile_model(model: nn.Module, device: torch.device, parts: int) -> None:
@@ -120,7 +125,7 @@ def masking_arguments(
 
 def averaging(options: AveragingOptions) -> dict[str, Any]:
     """The keyword arguments of Superposition from options of that name: the average, its pruning and PARAMETERS."""
-    own = {name: getattr(options, f"{method}_{name}") for name, (method, _) in PARAMETERS.items()}
+    own = {name: getattr(options, option_name(name)) for name in PARAMETERS}
     return {"method": options.superpose, "prune": options.prune_average, **own}
 
 
