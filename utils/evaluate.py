@@ -14,7 +14,7 @@ if __name__ == "__main__":  # a mistake is answered before the imports below, wh
     start()
     OPTIONS = parse(EvaluateOptions, __doc__)
 
-from typing import Any
+from typing import NamedTuple
 
 import torch
 
@@ -24,44 +24,69 @@ from utils.command_line.paths import writing
 from utils.data.cifar import load_cifar
 from utils.files.whole import write_json
 from utils.reporting.tables import models_table
+from utils.run_folder.contents import Numbers
 from utils.run_folder.headers import agreed, parse_header, preprocessing_of, required
 from utils.run_folder.tickets import load_ticket
 from utils.training.metrics import DIVERSITY, ensemble, per_sample, summarize
 from utils.training.saved import connections, device, network, predict
+from utils.training.soups import Row
 
 
-def evaluate(options: EvaluateOptions) -> dict[str, Any]:
-    """The content of `--json`: metrics and connections of each ticket, and of all of them together."""
+class Evaluation(NamedTuple):
+    """What is evaluated, and with what result.
+
+    Attributes:
+        images: how many.
+        models: the name of that of each ticket.
+        tickets: a row for each of them.
+        ensemble: metrics of all of them together, where there are several.
+    """
+
+    data: str
+    images: int
+    models: list[str]
+    tickets: list[Row]
+    ensemble: Numbers
+
+    def content(self) -> dict[str, object]:
+        """That of `--json`."""
+        own = zip(self.models, self.tickets, strict=True)
+        rows = [{"file": file, "model": model, **numbers} for model, (file, numbers) in own]
+        together = {"ensemble": self.ensemble} if self.ensemble else {}
+        return {"data": self.data, "images": self.images, "tickets": rows, **together}
+
+
+def evaluate(options: EvaluateOptions) -> Evaluation:
+    """Metrics and connections of each ticket, and metrics of all of them together."""
     headers = [parse_header(path) for path in options.tickets]
     data = required("data", agreed("data", [header.data for header in headers], options.data))
     preprocessing = preprocessing_of(headers, data)
     splits = load_cifar(data, options.data_dir, device(), limit_train=1, limit_test=options.limit_test, **preprocessing)
-    labels, tickets, predictions = splits.test.labels, [], []
+    labels, names, tickets, predictions = splits.test.labels, [], [], []
     for path, header in zip(options.tickets, headers, strict=True):
-        name = required("model", options.model or header.model)
-        model = network(name, splits.num_classes, header.width or 1.0)
+        names.append(required("model", options.model or header.model))
+        model = network(names[-1], splits.num_classes, header.width or 1.0)
         model.load_state_dict(load_ticket(path, model.state_dict()))
         predictions.append(predict(model, splits.test))
         weights = maskable_weights(model, (header.exempt or "").split()).values()
         metrics = summarize(per_sample(predictions[-1], labels))
-        tickets.append({"file": str(path), "model": name, **connections(weights), **metrics})
-    summary: dict[str, Any] = {"data": data, "images": len(labels), "tickets": tickets}
+        tickets.append(Row(str(path), connections(weights) | metrics))
+    together: Numbers = {}
     if len(tickets) > 1:
         outputs = torch.stack(predictions)
-        diversity = summarize(per_sample(outputs, labels, DIVERSITY), DIVERSITY)
-        summary["ensemble"] = summarize(per_sample(ensemble(outputs), labels)) | diversity
-    return summary
+        together = summarize(per_sample(ensemble(outputs), labels))
+        together |= summarize(per_sample(outputs, labels, DIVERSITY), DIVERSITY)
+    return Evaluation(data, len(labels), names, tickets, together)
 
 
 @one_line_errors()
 def main(options: EvaluateOptions) -> None:
-    summary = evaluate(options)
-    rows = [(row["file"], row) for row in summary["tickets"]]
-    rows += [("ensemble", summary["ensemble"])] if "ensemble" in summary else []
-    print(models_table("ticket", rows))
+    evaluation = evaluate(options)
+    together = [Row("ensemble", evaluation.ensemble)] if evaluation.ensemble else []
+    print(models_table("ticket", [*evaluation.tickets, *together]))
     if options.json:
         with writing("--json", options.json):
-            write_json(options.json, summary)
+            write_json(options.json, evaluation.content())
 
 
 if __name__ == "__main__":

@@ -16,8 +16,9 @@ if __name__ == "__main__":  # a mistake is answered before the imports below, wh
     OPTIONS = parse(SuperposeOptions, __doc__)
 
 import sys
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
 
 from tqdm import tqdm
 
@@ -26,6 +27,7 @@ from sparselearning.averages import PARAMETERS, option_name
 from sparselearning.superposition import Ticket
 from utils.command_line.errors import one_line_errors
 from utils.command_line.paths import writing
+from utils.command_line.rows import Setting
 from utils.data.cifar import load_cifar
 from utils.files.whole import write_json
 from utils.reporting.tables import models_table
@@ -36,6 +38,25 @@ from utils.training.build import averaging
 from utils.training.metrics import METRICS, SCORE
 from utils.training.saved import connections, device
 from utils.training.soups import Judge, Row, greedy
+
+
+class Outcome(NamedTuple):
+    """What is superposed, how, and with what result.
+
+    Attributes:
+        about: the options that made a difference, by name.
+        tickets: a row for each of them.
+    """
+
+    output: Path
+    about: dict[str, Setting]
+    tickets: list[Row]
+    superposed: Row
+
+    def content(self) -> dict[str, object]:
+        """That of `--json`."""
+        rows = [row.content() for row in self.tickets]
+        return {"output": str(self.output), **self.about, "tickets": rows, "superposed": self.superposed.content()}
 
 
 def make_judge(options: SuperposeOptions, tickets: TicketSet) -> Judge:
@@ -58,8 +79,8 @@ def make_judge(options: SuperposeOptions, tickets: TicketSet) -> Judge:
     return Judge(tickets, splits, choosing=options.greedy)
 
 
-def superpose(options: SuperposeOptions) -> dict[str, Any]:
-    """Save the superposition of the tickets; returns the content of `--json`.
+def superpose(options: SuperposeOptions) -> Outcome:
+    """Save the superposition of the tickets.
 
     Raises:
         UsageError: the tickets do not fit each other, or the options them.
@@ -71,7 +92,7 @@ def superpose(options: SuperposeOptions) -> dict[str, Any]:
 
     def measure(file: str, ticket: Ticket) -> Row:
         judged = judge.judge(ticket) if judge else {}
-        return {"file": file, **connections(ticket[name] for name in tickets.names), **judged}
+        return Row(file, connections(ticket[name] for name in tickets.names) | judged)
 
     soup = Superposition(tickets.names, tickets.count, **averaging(options))
     rows = []
@@ -85,13 +106,13 @@ def superpose(options: SuperposeOptions) -> dict[str, Any]:
         score = judge.valid_score
         soup, used = greedy(rows, soup, tickets.read, lambda trial: score(finish(trial.ticket())))
     ticket, about = finish(soup.ticket()), describe(options, tickets)
-    files = " ".join(row["file"] for row in used)
+    files = " ".join(row.file for row in used)
     with writing("--output", options.output):
         save_ticket(options.output, ticket, {**tickets.shared_header(), "phase": None, **about, "tickets": files})
-    return {"output": str(options.output), **about, "tickets": rows, "superposed": measure("superposed", ticket)}
+    return Outcome(options.output, about, rows, measure("superposed", ticket))
 
 
-def describe(options: SuperposeOptions, tickets: TicketSet) -> dict[str, Any]:
+def describe(options: SuperposeOptions, tickets: TicketSet) -> dict[str, Setting]:
     """What is superposed, and how: a part of the header of the ticket, and of `--json`."""
     used = {option_name(name): method == options.superpose for name, (method, _) in PARAMETERS.items()}
     return {
@@ -107,13 +128,13 @@ def describe(options: SuperposeOptions, tickets: TicketSet) -> dict[str, Any]:
     }
 
 
-def report(summary: Mapping[str, Any]) -> None:
+def report(outcome: Outcome) -> None:
     """Print the table; on stderr a warning, where the tickets do not go together."""
-    superposed, tickets = summary["superposed"], summary["tickets"]
-    used = [row for row in tickets if row.get("kept", True)]
-    print(models_table("ticket", [(row["file"], row) for row in [*tickets, superposed]]))
-    print(f"{len(used)} of {len(tickets)} tickets superposed in {summary['output']}")
-    if SCORE in superposed and superposed[SCORE] < (worst := min(row[SCORE] for row in used)):
+    used = [numbers for _, numbers in outcome.tickets if numbers.get("kept", True)]
+    print(models_table("ticket", [*outcome.tickets, outcome.superposed]))
+    print(f"{len(used)} of {len(outcome.tickets)} tickets superposed in {outcome.output}")
+    superposed = outcome.superposed.numbers
+    if SCORE in superposed and superposed[SCORE] < (worst := min(numbers[SCORE] for numbers in used)):
         own, others = map(METRICS[SCORE].text, (superposed[SCORE], worst))
         print(
             f"warning: the superposition is worse ({own}) than each of its tickets ({others} or more): they may lie in "
@@ -124,11 +145,11 @@ def report(summary: Mapping[str, Any]) -> None:
 
 @one_line_errors()
 def main(options: SuperposeOptions) -> None:
-    summary = superpose(options)
-    report(summary)
+    outcome = superpose(options)
+    report(outcome)
     if options.json:
         with writing("--json", options.json):
-            write_json(options.json, summary)
+            write_json(options.json, outcome.content())
 
 
 if __name__ == "__main__":

@@ -127,9 +127,9 @@ def test_the_network_is_the_one_that_the_tensors_fit(tmp_path):
 @every({
     "no results": ({"test": None}, "is not the folder of a finished run"),
     "another seed": ({"seed": 4}, "is of seed 3, but the run in .* of 4: keep it in the folder of its own run"),
-    "no counts": ({"nnz": None}, "make no model card"),
+    "no counts": ({"nnz": None}, "is not the folder of a finished run: nnz is None"),
     "no FLOPs": ({"flops": {}}, "make no model card: 'train_ratio' is missing"),
-    "results that are none": ({"test": {"tickets": [], "final": 3}}, "make no model card"),
+    "results that are none": ({"test": {"tickets": [], "final": 3}}, "is not the folder of a finished run: final is 3"),
 }, "changes", "message")  # fmt: skip
 def test_a_damaged_run_folder_is_one_line(changes, message, tmp_path):
     ticket = run_folder(tmp_path)
@@ -141,5 +141,5 @@ def test_a_damaged_run_folder_is_one_line(changes, message, tmp_path):
 def test_a_summary_that_is_no_json_is_one_line(tmp_path):
     ticket = run_folder(tmp_path)
     (tmp_path / "env.json").write_text("[]")
-    with pytest.raises(UsageError, match="damaged"):
+    with pytest.raises(UsageError, match="is not the folder of a finished run"):
         origin(ticket, ABOUT)

@@ -19,8 +19,9 @@ def lack(*keys: str) -> dict[str, object]:
 
 @pytest.mark.parametrize(
     "keys",
-    [("test",), ("flops",), ("density",), ("seed",), ("test", "superposed", "accuracy"), ("flops", "train_ratio")],
-)
+    [("test",), ("flops",), ("density",), ("seed",), ("test", "final"), ("test", "superposed", "accuracy"),
+     ("flops", "train_ratio")],
+)  # fmt: skip
 def test_a_summary_that_lacks_something(keys, tmp_path, refused):
     line = refused(write(tmp_path / "a", lack(*keys)))
     assert f"'{keys[-1]}' is missing" in line and str(tmp_path / "a") in line
@@ -50,7 +51,7 @@ def test_a_damaged_superposition(changes, tmp_path, refused):
 
 def test_damaged_options(tmp_path, refused):
     folder = write(tmp_path / "a", PLAIN)
-    for text in ("a: [", "just words", "- 1"):
+    for text in ("a: [", "just words", "- 1", "lr: {a: 1}", "1: 2", "seed: 2020-01-01"):
         (folder / "args.yaml").write_text(text)
         assert str(folder) in refused(folder)
 

@@ -13,7 +13,7 @@ from tests.commands import run_command
 from tests.superpose.runs import TEST, VALID, metrics, nnz, same, weights
 from utils.run_folder.tickets import save_ticket
 from utils.superpose import main
-from utils.training.soups import greedy
+from utils.training.soups import Row, greedy
 
 
 def by_hand(tickets: list[Tensor], alone: list[float], count: int, accuracy: Callable[[Tensor], float]) -> list[int]:
@@ -41,7 +41,7 @@ def test_a_greedy_soup_is_the_one_by_hand(seed):
         return 100 - round((weight - goal).abs().sum().item())  # rounded, so that some are equal
 
     alone = [accuracy(ticket) for ticket in tickets]
-    rows = [{"file": str(i), "valid_accuracy": value} for i, value in enumerate(alone)]
+    rows = [Row(str(i), {"valid_accuracy": value}) for i, value in enumerate(alone)]
     soup, kept = greedy(
         rows,
         Superposition(["w"], 5, prune="last"),
@@ -49,8 +49,8 @@ def test_a_greedy_soup_is_the_one_by_hand(seed):
         lambda trial: accuracy(trial.ticket()["w"]),
     )
     expected = by_hand(tickets, alone, 5, accuracy)
-    assert [int(row["file"]) for row in kept] == expected
-    assert [i for i, row in enumerate(rows) if row["kept"]] == sorted(expected)
+    assert [int(row.file) for row in kept] == expected
+    assert [i for i, row in enumerate(rows) if row.numbers["kept"]] == sorted(expected)
     whole = Superposition(["w"], 5, prune="last")
     for i in expected:
         whole.add({"w": tickets[i]})

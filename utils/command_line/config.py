@@ -25,7 +25,7 @@ class Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def read_mapping(path: Path, what: str) -> dict[Any, Any]:
+def read_mapping(path: Path, what: str) -> dict[object, object]:
     """The content of a YAML file, empty where there is none; `what` names it in messages.
 
     Raises:
@@ -71,7 +71,7 @@ def config_words(actions: Iterable[argparse.Action], path: Path) -> list[str]:
     return list(itertools.chain.from_iterable(words.values()))
 
 
-def _word(where: str, value: Any) -> str:
+def _word(where: str, value: object) -> str:
     """Raises UsageError where a value is nothing to be typed, or would be taken for an option."""
     if not isinstance(value, str | int | float | datetime.date) or (isinstance(value, str) and value.startswith("-")):
         raise UsageError(f"{where} takes a word or a number, not {type(value).__name__} {value!r:.99}")

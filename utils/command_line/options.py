@@ -9,7 +9,7 @@ from typing import Any, Self
 from sparselearning.errors import UsageError
 from sparselearning.phases import cyclic_epochs
 from utils.command_line.image_options import DataOptions, ImageOptions, LargeImageOptions, SmallImageOptions
-from utils.command_line.rows import defaults, derived, does_nothing, flag, option, rows
+from utils.command_line.rows import Setting, defaults, derived, does_nothing, flag, option, rows
 from utils.command_line.run_options import PRECISIONS, ImageNetRunOptions, ModelOptions, RunOptions
 from utils.command_line.sparse_options import REGIMES, AveragingOptions, EnsembleOptions, SparseOptions, TicketOptions
 
@@ -164,7 +164,7 @@ def changes_results(name: str, *, parts: bool = True) -> bool:
     return name not in ROWS or ROWS[name].changes == "results" or (parts and ROWS[name].changes == "parts")
 
 
-def effective(options: Options) -> dict[str, Any]:
+def effective(options: Options) -> dict[str, Setting]:
     """The options that made a difference: what args.yaml records, and what --config reads back."""
     values = {
         name: getattr(options, name)
@@ -178,12 +178,12 @@ def effective(options: Options) -> dict[str, Any]:
     }
 
 
-def recipe_of(options: Mapping[str, Any]) -> type[Options]:
+def recipe_of(options: Mapping[str, Setting]) -> type[Options]:
     """The recipe that the recorded options of a run are changes of."""
     return ImageNetOptions if "eval_only" in options else CifarOptions
 
 
-def recorded(options: Mapping[str, Any]) -> Options:
+def recorded(options: Mapping[str, Setting]) -> Options:
     """The options of a run from what it recorded; the others are as by default, and unknown ones are left out."""
     kind = recipe_of(options)
     values: dict[str, Any] = {name: value for name, value in options.items() if name in rows(kind)}

@@ -6,9 +6,10 @@ What the command line takes, --help shows, `parse` refuses and a run records is 
 import dataclasses
 import math
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, ClassVar, Literal, NamedTuple, Self, TypeVar
+from typing import Any, ClassVar, Literal, NamedTuple, Self, TypeAlias, TypeVar
 
 T = TypeVar("T")
+Setting: TypeAlias = str | float | bool | list[str | float] | None  # the value of an option in a YAML file
 
 
 class Range(NamedTuple):

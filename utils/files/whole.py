@@ -9,9 +9,9 @@ import secrets
 import stat
 import sys
 from pathlib import Path
-from typing import Any
 
 from sparselearning.errors import UsageError
+from utils.files.typed import Json
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
@@ -62,12 +62,13 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path) -> Json:
     """Raises UsageError where the file is missing or no JSON."""
     try:
-        return json.loads(read_whole(path))
+        content: Json = json.loads(read_whole(path))
     except (OSError, ValueError) as error:
         raise UsageError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
+    return content
 
 
 def write_json(path: Path, content: object) -> None:

@@ -3,8 +3,8 @@
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import models
 from models import classifiers
@@ -14,30 +14,34 @@ from sparselearning.methods import METHODS
 from sparselearning.superposition import Ticket
 from utils.command_line.options import ImageNetOptions, recipe_of
 from utils.command_line.paths import place
-from utils.command_line.rows import defaults, flag, rows, shown
+from utils.command_line.rows import Setting, defaults, flag, rows, shown
 from utils.data.recipes import RECIPES
-from utils.files.whole import read_json
 from utils.reporting.tables import markdown, results
+from utils.run_folder.contents import Environment, Numbers, Summary
 from utils.run_folder.environment import PACKAGES
-from utils.run_folder.finished import in_words, read_options
+from utils.run_folder.finished import FinishedRun, in_words, read_content, read_run
 from utils.training.metrics import METRICS, SCORE
 
 UNKNOWN = "unknown"  # what the Hub calls a license that nobody has stated
 SHARED = ("data", "model", "method", "seed", "density")  # by which a ticket is seen to be of a run
 
 
-@dataclass
+@dataclass(frozen=True)
 class Origin:
-    """Where a ticket comes from: what its header says, and its run folder, where it lies in one."""
+    """Where a ticket comes from: what its header says, and its run, where it lies in the folder of one."""
 
     header: Mapping[str, str]
-    summary: Mapping[str, Any] = field(default_factory=dict)
-    options: Mapping[str, Any] = field(default_factory=dict)
-    env: Mapping[str, Any] = field(default_factory=dict)
+    run: FinishedRun | None = None
+    env: Environment = field(default_factory=dict)
     row: str = ""  # of the results, that of this ticket
 
-    def says(self, name: str) -> Any:
-        return self.summary.get(name, self.header.get(name))
+    @property
+    def options(self) -> Mapping[str, Setting]:
+        """Those that the run records."""
+        return {} if self.run is None else self.run.options
+
+    def says(self, name: str) -> object:
+        return self.header.get(name) if self.run is None else self.run.summary.get(name, self.header.get(name))
 
 
 def origin(file: Path, header: Mapping[str, str]) -> Origin:
@@ -50,21 +54,19 @@ def origin(file: Path, header: Mapping[str, str]) -> Origin:
     folder = folder.parent if folder.name == "tickets" else folder
     if not (folder / "summary.json").is_file():
         return Origin(header)
-    summary = read_json(folder / "summary.json")
-    env = read_json(folder / "env.json") if (folder / "env.json").is_file() else {}
-    if not isinstance(summary, dict) or not isinstance(summary.get("test"), dict) or not isinstance(env, dict):
-        raise UsageError(f"{folder} is not the folder of a finished run: its summary.json or env.json is damaged")
+    run = read_run(folder / "summary.json")
     for name in SHARED:
-        if name in header and header[name] != str(summary.get(name)):
+        if name in header and header[name] != str(run.summary.get(name)):
             raise UsageError(
-                f"{file} is of {name} {header[name]}, but the run in {folder} of {summary.get(name)}: keep it in the "
-                f"folder of its own run, or in one without a summary.json"
+                f"{file} is of {name} {header[name]}, but the run in {folder} of {run.summary.get(name)}: keep it in "
+                f"the folder of its own run, or in one without a summary.json"
             )
-    stem = file.name.split(".")[0]
-    cycles = len(summary["test"].get("tickets", ()))
-    used = "superposed" if "superposed" in summary["test"] else f"ticket {cycles}" if cycles else "final"
+    env = read_content(folder / "env.json", Environment) if (folder / "env.json").is_file() else {}
+    stem, test = file.name.split(".")[0], run.summary["test"]
+    cycles = len(test.get("tickets", ()))
+    used = "superposed" if "superposed" in test else f"ticket {cycles}" if cycles else "final"
     row = {"ticket": used, "normal": "end of normal phase"}.get(stem, stem.replace("-", " "))
-    return Origin(header, summary, read_options(folder), env, row)
+    return Origin(header, run, env, row)
 
 
 def card(name: str, ticket: Ticket, origin: Origin, values: str | None, license: str | None) -> str:
@@ -76,20 +78,20 @@ def card(name: str, ticket: Ticket, origin: Origin, values: str | None, license:
         license: a license identifier of the Hub.
 
     Raises:
-        UsageError: the summary of the run is damaged.
+        UsageError: the summary of the run lacks a number, or another one is none.
     """
     try:
-        table = results(origin.summary["test"]) if origin.summary else []
+        table = results(origin.run.summary["test"]) if origin.run else []
         parts = [
             f"# {name.split('/')[-1]}",
             _what(origin, values),
             "## Use\n\n" + _use(name, ticket, origin),
-            "## Results\n\n" + _results(table, origin, values) if table else "",
+            "## Results\n\n" + _results(table, origin.row, origin.run.summary, values) if origin.run else "",
             "## Training\n\n" + _training(origin) if origin.options else "",
             f"License: {license or 'not stated by the owner of this repository'}.",
         ]
         return f"---\n{_metadata(name, table, origin, license)}\n---\n\n" + "\n\n".join(filter(None, parts)) + "\n"
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, ValueError) as error:
         if isinstance(error, UsageError):
             raise
         raise UsageError(f"the run's files make no model card: {in_words(error)}") from error
@@ -102,8 +104,8 @@ def _what(origin: Origin, values: str | None) -> str:
     if str(origin.says("sup_tickets")) == "True":
         kind += " with Sup-tickets ([Yin et al. 2022](https://arxiv.org/abs/2205.15322))"
     text = f"A {'dense' if method == 'dense' else 'sparse'} {origin.says('model')} for {origin.says('data')}"
-    if origin.summary:
-        nnz, maskable = origin.summary["nnz"], origin.summary["maskable"]
+    if origin.run is not None:
+        nnz, maskable = origin.run.summary["nnz"], origin.run.summary["maskable"]
         text += f": {nnz:,} of {maskable:,} connections (density {nnz / maskable:.4f})"
     how = f", trained by {kind}" if method != "None" else ""
     epochs, seed = origin.says("epochs"), origin.says("seed")
@@ -132,33 +134,32 @@ def _network(ticket: Ticket, origin: Origin) -> tuple[str, str] | None:
     name, width = str(origin.says("model")), float(origin.header.get("width", 1))
     narrow = "" if width == 1 else f", width={width:g}"
     shapes = {key: tensor.shape for key, tensor in ticket.items()}
-    side = int(origin.options.get("image_size", 224))
-    sizes: tuple[tuple[Any, dict[str, int]], ...] = ((models, {}), (classifiers, {"image_size": side}))
-    for module, size in sizes:
+    side = origin.options.get("image_size")
+    side = side if isinstance(side, int) else 224
+    small, large = partial(models.build, width=width), partial(classifiers.build, width=width, image_size=side)
+    for module, build, sized in (("models", small, ""), ("models.classifiers", large, f", image_size={side}")):
         try:
-            *_, head = module.build(name, 10, width=width, **size).state_dict()
+            *_, head = build(name, 10).state_dict()
             if head in ticket:
                 classes = len(ticket[head])
-                state = module.build(name, classes, width=width, **size).state_dict()
-                if {key: tensor.shape for key, tensor in state.items()} == shapes:
-                    sized = "".join(f", {key}={value}" for key, value in size.items())
-                    return module.__name__, f'build("{name}", {classes}{sized}{narrow})'
+                if {key: tensor.shape for key, tensor in build(name, classes).state_dict().items()} == shapes:
+                    return module, f'build("{name}", {classes}{sized}{narrow})'
         except UsageError:  # it has none of this name
             continue
     return None
 
 
-def _results(table: Sequence[tuple[str, Mapping[str, float]]], origin: Origin, values: str | None) -> str:
-    """A row for each model of the run, this one marked."""
+def _results(table: Sequence[tuple[str, Numbers]], this: str, summary: Summary, values: str | None) -> str:
+    """A row for each model of the run, `this` one marked."""
     shown_metrics = {key: metric for key, metric in METRICS.items() if all(key in numbers for _, numbers in table)}
     cells = [["model", *(metric.title for metric in shown_metrics.values())]]
     for name, numbers in table:
-        own = f"**{name}** (this one)" if name == origin.row else name
+        own = f"**{name}** (this one)" if name == this else name
         cells.append([own, *(metric.text(numbers[key]) for key, metric in shown_metrics.items())])
-    flops = origin.summary["flops"]
+    flops = summary["flops"]
     note = f" They were measured before values were rounded to {values}." if values else ""
     return (
-        f"On the test images of {origin.says('data')}.{note}\n\n{markdown(cells)}\n\n"
+        f"On the test images of {summary['data']}.{note}\n\n{markdown(cells)}\n\n"
         f"Training took {flops['train_ratio']:.2f} times the FLOPs of as many dense epochs, inference takes "
         f"{flops['test_ratio']:.2f} times those of the dense network."
     )
@@ -169,8 +170,8 @@ def _training(origin: Origin) -> str:
     kind = recipe_of(origin.options)
     usual, words = defaults(kind), []
     for name, row in rows(kind).items():
-        value = origin.options.get(name)
-        value = tuple(value) if isinstance(value, list) else value
+        said = origin.options.get(name)
+        value = tuple(said) if isinstance(said, list) else said
         # folders and files of one machine are of no use on others, and nobody's business
         if value in (None, False, usual.get(name)) or row.read is place:
             continue
@@ -182,17 +183,15 @@ def _training(origin: Origin) -> str:
     return f"```\n{shlex.join(['python', script, *words])}\n```{place_of}"
 
 
-def _metadata(
-    name: str, table: Sequence[tuple[str, Mapping[str, float]]], origin: Origin, license: str | None
-) -> str:
+def _metadata(name: str, table: Sequence[tuple[str, Numbers]], origin: Origin, license: str | None) -> str:
     """What the Hub reads: license, data set, tags and the accuracy of this ticket."""
     from huggingface_hub import EvalResult, ModelCardData
 
     data = str(origin.says("data"))
     hub = RECIPES[data].hub if data in RECIPES else data if data.count("/") == 1 else None
-    accuracy = [numbers[SCORE] for row, numbers in table if row == origin.row]
-    task: dict[str, Any] = {"task_type": "image-classification", "dataset_type": hub or data, "dataset_name": data}
-    found = [EvalResult(**task, metric_type="accuracy", metric_value=round(value, 2)) for value in accuracy]
+    task = partial(EvalResult, task_type="image-classification", dataset_type=hub or data, dataset_name=data)
+    accuracy = [round(numbers[SCORE], 2) for row, numbers in table if row == origin.row]
+    found = [task(metric_type="accuracy", metric_value=value) for value in accuracy]
     about = ModelCardData(
         license=license or UNKNOWN,
         datasets=[hub] if hub else None,

@@ -14,12 +14,12 @@ def add_costs(groups: Sequence[Group], epochs: int | None, counting: Counting) -
     Args:
         epochs: the length of the dense training; None: that of the table's own, else of its longest run.
     """
-    networks = dict.fromkeys((group.about["model"], group.about["data"]) for group in groups)
+    networks = dict.fromkeys((group.about.model, group.about.data) for group in groups)
     said = []
     for model, data in networks:
-        alike = [group for group in groups if (group.about["model"], group.about["data"]) == (model, data)]
+        alike = [group for group in groups if (group.about.model, group.about.data) == (model, data)]
         length = epochs or dense_training(alike)
-        width = max(map(_width, alike))
+        width = max(group.about.width for group in alike)
         epoch = _relate(alike, length, width)
         network = model if width == 1 else f"{model} of width {width:g}"
         said.append(f"{length} epochs of {network} on {data}" + f" ({length * epoch:.2e} FLOPs)" * (epoch > 0))
@@ -32,12 +32,8 @@ def add_costs(groups: Sequence[Group], epochs: int | None, counting: Counting) -
 def dense_training(alike: Sequence[Group]) -> int:
     """The epochs of the longest dense training, else of the longest plain run, else of the longest of all."""
     plain = [group for group in alike if PLAIN in group.values]
-    dense = [group for group in plain if group.about["method"] == "dense"]
-    return max(group.about["epochs"] for group in dense or plain or alike)
-
-
-def _width(group: Group) -> float:
-    return group.about.get("width", 1.0)
+    dense = [group for group in plain if group.about.method == "dense"]
+    return max(group.about.epochs for group in dense or plain or alike)
 
 
 def _relate(alike: Sequence[Group], length: int, width: float) -> float:
@@ -45,7 +41,7 @@ def _relate(alike: Sequence[Group], length: int, width: float) -> float:
     whole = max(run.cost.epoch for group in alike for run in group.runs)
     for group in alike:
         for train, test, epoch, numbers in ((*run.cost, run.numbers) for run in group.runs):
-            if epoch == 0 and _width(group) != width:
+            if epoch == 0 and group.about.width != width:
                 continue  # an older run does not record how much smaller its network is
             share = epoch / whole if epoch else 1.0
             numbers |= dict(zip(COST, (share * train / length, share * test), strict=True))

@@ -6,7 +6,8 @@ from torch import nn
 from utils.data.protocol import Images
 from utils.files.whole import write_json
 from utils.reporting.summary import closing_table
-from utils.run_folder.finished import Summary, read_summary
+from utils.run_folder.contents import Summary
+from utils.run_folder.finished import read_summary
 from utils.run_folder.folder import RunFolder
 from utils.training.costs import together
 from utils.training.evaluation import evaluate_tickets

@@ -1,16 +1,15 @@
 """Rows of the report: runs that differ in nothing but the seed, as the papers name them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from sparselearning.methods import METHODS
-from utils.command_line.rows import shown
-from utils.run_folder.finished import Summary
+from utils.command_line.rows import Setting, shown
+from utils.run_folder.contents import Summary
 from utils.training.metrics import METRICS, SCORE
 
-# options that every summary records, and their types
-ABOUT = {"data": str, "model": str, "density": float, "epochs": int, "method": str, "sup_tickets": bool}
+ABOUT = ("data", "model", "density", "epochs", "method", "sup_tickets")  # options that every summary records
 IN_TITLE = {"edst": "EDST", "snapshot": "Snapshot", "fge": "FGE", "rewind": "rewound (LTR)"}
 TITLED = (*IN_TITLE, "distill", "ensemble")  # options that the title shows
 # columns of the table: SCORE at the ends of two kinds of runs, and each of the other metrics
@@ -35,15 +34,36 @@ class Member(NamedTuple):
     summary: Summary
 
 
-@dataclass
-class Group:
-    """Runs that differ in nothing but the seed.
-
-    Attributes:
-        about: the options of ABOUT, then all others that change results and that the runs record.
+@dataclass(frozen=True)
+class About:
+    """What the runs of a group have in common: the options of ABOUT, and in the order of their names all `others`
+    that change results and that the runs record.
     """
 
-    about: dict[str, Any]
+    data: str
+    model: str
+    density: float
+    epochs: int
+    method: str
+    sup_tickets: bool
+    others: Mapping[str, Setting]
+
+    @property
+    def width(self) -> float:
+        width = self.others.get("width")
+        return width if isinstance(width, int | float) else 1.0
+
+    @property
+    def options(self) -> dict[str, Setting]:
+        """All by name."""
+        return {name: getattr(self, name) for name in ABOUT} | {**self.others}
+
+
+@dataclass
+class Group:
+    """Runs that differ in nothing but the seed."""
+
+    about: About
     runs: list[Member] = field(default_factory=list)
 
     @property
@@ -59,12 +79,12 @@ class Group:
     @property
     def title(self) -> str:
         """The regime as the papers print it, e.g. "RigL + Sup-tickets"."""
-        name, options = self.about["method"], self.about
-        title = METHODS[name].title if name in METHODS else name.capitalize()
-        if options.get("width", 1) != 1:
-            title = f"Small-{title}" if name == "dense" else f"{title}, width {options['width']:g}"
+        about, options = self.about, self.about.others
+        title = METHODS[about.method].title if about.method in METHODS else about.method.capitalize()
+        if about.width != 1:
+            title = f"Small-{title}" if about.method == "dense" else f"{title}, width {about.width:g}"
         swa = options.get("cycle_lr") == "swa" and options.get("growth") == "none"  # averages that explore nothing
-        title += (" + SWA" if swa else " + Sup-tickets") * options["sup_tickets"]
+        title += (" + SWA" if swa else " + Sup-tickets") * about.sup_tickets
         title += " + distillation" * ("distill" in options)
         parts = [title, *(what for option, what in IN_TITLE.items() if option in options)]
         parts += [f"ensemble of {options['ensemble']}"] if "ensemble" in options else []
@@ -72,16 +92,18 @@ class Group:
 
     def names(self, options: Sequence[str]) -> list[str]:
         """What tells this group from others in print: title, sparsity, epochs and these other options."""
-        sparsity = f"{100 * (1 - self.about['density']):.4g} %"
-        return [self.title, sparsity, *(shown(self.about.get(name, "")) for name in ("epochs", *options))]
+        about = self.about
+        sparsity = f"{100 * (1 - about.density):.4g} %"
+        return [self.title, sparsity, str(about.epochs), *(shown(about.others.get(name, "")) for name in options)]
 
-    def kind(self) -> list[Any]:
+    def kind(self) -> list[Setting]:
         """Groups of one kind have their other options shown, to tell them apart."""
-        return [*(self.about[name] for name in ABOUT), self.title]
+        return [*(self.about.options[name] for name in ABOUT), self.title]
 
-    def rank(self) -> tuple[Any, ...]:
+    def rank(self) -> tuple[str | float, ...]:
         """Every method beside itself with Sup-tickets, the methods in the papers' order after the dense network."""
-        data, model, density, epochs, method, sup, *others = self.about.values()
-        order = list(METHODS).index(method) if method in METHODS else -1
-        average = str(self.about.get("superpose"))
-        return data, model, -density, epochs, order, method, sup, self.title, average, repr(others)
+        about, others = self.about, self.about.others
+        order = list(METHODS).index(about.method) if about.method in METHODS else -1
+        average = str(others.get("superpose"))
+        network = about.data, about.model, -about.density, about.epochs
+        return *network, order, about.method, about.sup_tickets, self.title, average, repr([*others.values()])

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
 from matplotlib.backend_bases import FigureCanvasBase
+from matplotlib.lines import Line2D
 
 from utils.reporting.groups import NORMAL, PLAIN, Group
 from utils.reporting.plots import ACCENT, FAINT, INK, plt
@@ -31,11 +31,11 @@ def _label(group: Group, options: Sequence[str]) -> str:
 
 def draw_groups(path: Path, groups: Sequence[Group]) -> None:
     """A panel per network and data set, a row per group: a dot per run, and a stroke at their mean."""
-    panels = [(title, list(panel)) for title, panel in groupby(groups, "{0.about[model]} on {0.about[data]}".format)]
+    panels = [(title, list(panel)) for title, panel in groupby(groups, "{0.about.model} on {0.about.data}".format)]
     rows = [len(panel) + 0.5 for _, panel in panels]
     figure, axes = plt.subplots(len(panels), height_ratios=rows, squeeze=False, layout="constrained")
     figure.set_size_inches(8, 0.9 + 0.7 * sum(rows))
-    handles: dict[str, Any] = {}
+    handles: dict[str, Line2D] = {}
     for axis, (title, panel) in zip(axes[:, 0], panels, strict=True):
         for y, group in enumerate(panel):
             pooled = [v for name, values in group.values.items() if name.startswith("ticket ") for v in values]

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import matplotlib
 
@@ -10,13 +9,13 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 from sparselearning.phases import Phase
-from utils.run_folder.finished import Results
+from utils.run_folder.contents import EpochRow, Results
 
 INK, FAINT, ACCENT, SHADE = "#1f2933", "#9aa5b1", "#c2410c", "#fde8d7"
 
 
 def draw_learning_curve(
-    path: Path, history: Sequence[Mapping[str, Any]], plan: Sequence[Phase], results: Results
+    path: Path, history: Sequence[EpochRow], plan: Sequence[Phase], results: Results
 ) -> None:
     """Accuracy and learning rate over the epochs, the cycles shaded, every ticket and the superposed one marked."""
     steps_per_epoch = history[0]["step"]

@@ -3,20 +3,24 @@
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict
+from typing import NotRequired, TypedDict
 
 from sparselearning.averages import PARAMETERS, option_name
 from sparselearning.errors import UsageError
 from sparselearning.flops import Counting
 from utils.command_line.options import NAMES, changes_results, effective, recorded
-from utils.reporting.groups import ABOUT, NORMAL, OTHERS, PLAIN, Cost, Group, Member
-from utils.run_folder.finished import FinishedRun, Results, Summary, checked, read_run, reading
+from utils.command_line.rows import Setting
+from utils.reporting.groups import ABOUT, NORMAL, OTHERS, PLAIN, About, Cost, Group, Member
+from utils.run_folder.contents import Results, Summary
+from utils.run_folder.finished import FinishedRun, read_content, read_run, reading
 from utils.training.costs import COUNTINGS, trained_epochs
 from utils.training.metrics import DIVERSITY, SCORE
 
 # options that make no row of their own
 SHARED = {"seed", "sparse", "save_tickets", "deterministic", *(name for name in NAMES if not changes_results(name))}
 OLDER = {"prune_average": "last"}  # what older versions did without recording it
+
+AVERAGING = ("superpose", *map(option_name, PARAMETERS), "prune_average", "bn", "greedy")  # of a superposition
 
 
 class Superposed(TypedDict):
@@ -77,26 +81,31 @@ def _runs(path: Path) -> Iterator[FinishedRun]:
     options = {**OLDER, **options} if options else {}
     yield FinishedRun(summary, options)
     for other in sorted(path.parent.glob("superpositions/*.json")):
-        again = {**OLDER, **checked(other, Superposed)}
-        names = ("superpose", *map(option_name, PARAMETERS), "prune_average", "bn", "greedy")
-        changes = {name: again.get(name) for name in names}
+        again = read_content(other, Superposed)
+        said = {name: value for name, value in again.items() if isinstance(value, str | int | float)}
+        changes = {name: said.get(name, OLDER.get(name)) for name in AVERAGING}
         superposed = {name: number for name, number in again["superposed"].items() if isinstance(number, int | float)}
         test: Results = {**summary["test"], "superposed": superposed}
         yield FinishedRun({**summary, "test": test}, {**options, **changes})
 
 
-def _about(summary: Summary, options: Mapping[str, Any]) -> dict[str, Any]:
-    """ABOUT, then the options in the order of their names; what a run does not record has its default.
-    """
-    values: Mapping[str, Any] = summary
-    about = {name: kind(values[name]) for name, kind in ABOUT.items()}
-    rest: dict[str, Any] = {}
+def _about(summary: Summary, options: Mapping[str, Setting]) -> About:
+    """What a run does not record has its default."""
+    rest: dict[str, Setting] = {}
     if options:
-        run = recorded({**options, "sparse": about["method"] != "dense", "sup_tickets": about["sup_tickets"]})
+        run = recorded({**options, "sparse": summary["method"] != "dense", "sup_tickets": summary["sup_tickets"]})
         rest = effective(run) | {name: value for name, value in options.items() if name not in NAMES}
-    rest |= {"rewind": bool(rest.get("rewind")), "distill": len(rest.get("distill") or ()) or None}  # no seed's paths
+        rest |= {"rewind": run.rewind is not None, "distill": len(run.distill) or None}  # no seed's paths
     off = {*ABOUT, *SHARED, *(name for name, value in rest.items() if value is None or value is False)}
-    return about | {name: value for name, value in sorted(rest.items()) if name not in off}
+    return About(
+        data=summary["data"],
+        model=summary["model"],
+        density=float(summary["density"]),
+        epochs=summary["epochs"],
+        method=summary["method"],
+        sup_tickets=summary["sup_tickets"],
+        others={name: value for name, value in sorted(rest.items()) if name not in off},
+    )
 
 
 def _numbers(test: Results) -> dict[str, float]:
@@ -117,7 +126,7 @@ def _numbers(test: Results) -> dict[str, float]:
     return {name: float(number) for name, number in numbers.items()}
 
 
-def _cost(summary: Summary, options: Mapping[str, Any], counting: Counting) -> Cost:
+def _cost(summary: Summary, options: Mapping[str, Setting], counting: Counting) -> Cost:
     """Runs of older versions tell no FLOPs but their share, in the plain count."""
     flops = summary["flops"]
     end = COUNTINGS[counting] if "train" in flops else ""

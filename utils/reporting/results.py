@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from itertools import groupby
 from statistics import fmean, stdev
-from typing import Any
 
+from utils.command_line.rows import Setting
 from utils.reporting.costs import COST
 from utils.reporting.groups import NORMAL, OTHERS, PLAIN, TITLED, Group
 from utils.training.metrics import DIVERSITY, METRICS, SCORE
@@ -25,8 +25,9 @@ def columns(groups: Sequence[Group]) -> list[str]:
 def distinctive_options(groups: Sequence[Group]) -> list[str]:
     """The options that tell groups of one kind apart, e.g. `superpose`."""
     kinds = [list(kind) for _, kind in groupby(groups, Group.kind)]
-    names = dict.fromkeys(name for group in groups for name in group.about if name not in TITLED)
-    return [name for name in names if any(len({repr(group.about.get(name)) for group in kind}) > 1 for kind in kinds)]
+    names = dict.fromkeys(name for group in groups for name in group.about.others if name not in TITLED)
+    values = {name: [{repr(group.about.others.get(name)) for group in kind} for kind in kinds] for name in names}
+    return [name for name, of_kinds in values.items() if any(len(of_kind) > 1 for of_kind in of_kinds)]
 
 
 def results_table(groups: Sequence[Group]) -> list[list[str]]:
@@ -34,7 +35,7 @@ def results_table(groups: Sequence[Group]) -> list[list[str]]:
     numbers, options = columns(groups), distinctive_options(groups)
     rows = [["data", "model", "method", "sparsity", "epochs", *options, "seeds", *numbers]]
     for group in groups:
-        about = [group.about["data"], group.about["model"], *group.names(options), str(len(group.seeds))]
+        about = [group.about.data, group.about.model, *group.names(options), str(len(group.seeds))]
         rows.append(about + [cell(name, group.values.get(name, ())) for name in numbers])
     return rows
 
@@ -47,9 +48,11 @@ def cell(name: str, values: Sequence[float]) -> str:
     return f"{mean}×" if name in COST else mean + spread
 
 
-def record(group: Group, about: Sequence[str], numbers: Sequence[str]) -> dict[str, Any]:
+def record(group: Group, about: Sequence[str], numbers: Sequence[str]) -> dict[str, Setting]:
     """A row as data: of every number its mean and, of several runs, its standard deviation; else None."""
-    row = {name: group.about.get(name) for name in about} | {"title": group.title, "n": len(group.seeds)}
+    options = group.about.options
+    row: dict[str, Setting] = {name: options.get(name) for name in about}
+    row |= {"title": group.title, "n": len(group.seeds)}
     for name in numbers:
         values = group.values.get(name, ())
         row[name], row[f"{name} std"] = fmean(values) if values else None, stdev(values) if len(values) > 1 else None

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 from itertools import product
-from typing import Any
 
 from scipy.stats import ks_2samp
 
 from utils.command_line.options import ROWS
+from utils.command_line.rows import Setting
 from utils.reporting.groups import PLAIN, Group
 from utils.reporting.results import cell, distinctive_options
 
@@ -31,10 +31,10 @@ def significance(groups: Sequence[Group]) -> list[list[str]]:
             tested = ["{} and {}".format(*map(len, pair)), *(cell("superposed", values) for values in pair)]
             p = ks_2samp(*pair).pvalue if all(pair) else None
             tested += ["", "same seeds"] if p is None else [f"{p:.2e}", "yes" if p < LEVEL else "no"]
-            rows.append([sup.about["data"], sup.about["model"], *sup.names(options), *tested])
+            rows.append([sup.about.data, sup.about.model, *sup.names(options), *tested])
     return rows
 
 
-def _shared(group: Group) -> dict[str, Any]:
+def _shared(group: Group) -> dict[str, Setting]:
     """The options that a run with Sup-tickets has in common with the one without."""
-    return {name: value for name, value in group.about.items() if name not in OF_SUP_TICKETS}
+    return {name: value for name, value in group.about.options.items() if name not in OF_SUP_TICKETS}

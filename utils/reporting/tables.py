@@ -1,20 +1,19 @@
 """Tables as text: of models and their numbers for the screen, of anything as Markdown."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
-from utils.run_folder.finished import Results
+from utils.run_folder.contents import Numbers, Results
 from utils.training.metrics import DIVERSITY, METRICS, SCORE, Metric
 
 ARROWS = {"higher": "↑", "lower": "↓"}  # which values are better
 
 
-def _columns(metrics: Mapping[str, Metric]) -> dict[str, tuple[str, Callable[[Any], str]]]:
+def _columns(metrics: Mapping[str, Metric]) -> dict[str, tuple[str, Callable[[float], str]]]:
     return {name: (f"{metric.title} {ARROWS[metric.better]}", metric.text) for name, metric in metrics.items()}
 
 
 # of `models_table`: the title of a number's column, and the number as text
-COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {
+COLUMNS: dict[str, tuple[str, Callable[[float], str]]] = {
     **_columns(METRICS),
     "nnz": ("nnz", "{:,d}".format),
     "density": ("density", "{:.4f}".format),
@@ -25,7 +24,7 @@ COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {
 }
 
 
-def results(test: Results) -> list[tuple[str, Mapping[str, float]]]:
+def results(test: Results) -> list[tuple[str, Numbers]]:
     """(name, numbers) of each model that summary.json has under `test`, in the order of the run."""
     tickets = test.get("tickets", [])
     rows = [("end of normal phase", test["normal"])] if "normal" in test else []
@@ -36,12 +35,12 @@ def results(test: Results) -> list[tuple[str, Mapping[str, float]]]:
     return [*rows] if tickets else [*rows, ("final", test["final"])]
 
 
-def models_table(first: str, rows: Sequence[tuple[str, Mapping[str, object]]]) -> str:
+def models_table(first: str, rows: Sequence[tuple[str, Numbers]]) -> str:
     """A line per model, its name and its numbers; a column for each of COLUMNS that any model has.
 
     Args:
         first: the title of the column of names.
-        rows: (name, {name of a number: number}), of numbers in COLUMNS and others, which are not shown.
+        rows: (name, {name of a number: number}), those in COLUMNS are shown.
     """
     shown = {key: column for key, column in COLUMNS.items() if any(key in numbers for _, numbers in rows)}
     cells = [[first, *(title for title, _ in shown.values())]]

@@ -6,12 +6,12 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from utils.files.whole import write_whole
+from utils.run_folder.contents import EpochRow
 from utils.training.metrics import METRICS
 
 COLUMNS = ("epoch", "step", "phase", "lr", "loss", "accuracy", *(f"valid_{name}" for name in METRICS), "density",
@@ -46,7 +46,7 @@ class Tracker:
         """One optimizer step is done; waits for nothing."""
         self.bar.update()
 
-    def epoch(self, history: Sequence[Mapping[str, Any]], sparsity: Mapping[str, float], data_wait: float) -> None:
+    def epoch(self, history: Sequence[EpochRow], sparsity: Mapping[str, float], data_wait: float) -> None:
         """An epoch is done.
 
         Args:
@@ -62,9 +62,9 @@ class Tracker:
         writer.writerows(history)
         write_whole(self.folder / "metrics.csv", table.getvalue())
         row = history[-1]
-        for key, tag in TAGS.items():
-            if row[key] is not None:
-                self.board.add_scalar(tag, row[key], row["step"])
+        for key, value in row.items():
+            if key in TAGS and value is not None:
+                self.board.add_scalar(TAGS[key], value, row["step"])
         for name, value in sparsity.items():
             self.board.add_scalar(f"layer_sparsity/{name}", value, row["step"])
         self.board.add_scalar("speed/data_wait", data_wait, row["step"])

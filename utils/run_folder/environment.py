@@ -8,10 +8,12 @@ from pathlib import Path
 
 import torch
 
+from utils.run_folder.contents import Environment
+
 PACKAGES = ("torch", "torchvision", "accelerate", "datasets", "safetensors", "numpy")
 
 
-def environment() -> dict[str, str | int | None]:
+def environment() -> Environment:
     """Versions, device and command: what a reader needs to make sense of the numbers."""
     cuda = torch.cuda.is_available()
     return {

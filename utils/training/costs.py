@@ -1,7 +1,6 @@
 """What a run costs, counted from the masks it really had."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 from torch import nn
 
@@ -9,7 +8,8 @@ from sparselearning.flops import Counting, StepKind, forward_flops, layer_costs,
 from sparselearning.layers import unwrap
 from sparselearning.masking import Masking
 from utils.command_line.options import recorded
-from utils.run_folder.finished import Summary
+from utils.command_line.rows import Setting
+from utils.run_folder.contents import Summary
 from utils.training.plan import one_training
 
 COUNTINGS: dict[Counting, str] = {"plain": "", "rigl": "_rigl"}  # and how names in summary.json end
@@ -107,7 +107,7 @@ def together(runs: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {**first, **total}
 
 
-def trained_epochs(summary: Summary, options: Mapping[str, Any], counting: Counting = "plain") -> float:
+def trained_epochs(summary: Summary, options: Mapping[str, Setting], counting: Counting = "plain") -> float:
     """The training of a finished run, in epochs of its dense network.
 
     Older runs tell the plain count alone, of what was one network's training then.

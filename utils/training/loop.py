@@ -13,6 +13,8 @@ from torch.nn import functional as F
 
 from sparselearning.phases import Phase
 from sparselearning.selection import seed_of
+from utils.files.typed import checked
+from utils.run_folder.contents import EpochRow
 from utils.training.build import EARLY
 from utils.training.evaluation import evaluate
 from utils.training.interruption import Interruption
@@ -175,7 +177,7 @@ def _finish_epoch(run: Run, phase: Phase, tracker: Tracker, totals: tuple[float,
         "explored": masking.itop_rate() if masking else None,
         "images_per_second": run.images_per_second,
     }
-    run.history.append(row)
+    run.history.append(checked(row, EpochRow, "a row of metrics.csv"))
     if row["epoch"] == early_epochs(run.options):
         run.save_ticket(EARLY, run.model.state_dict(), step=run.step)
     tracker.epoch(run.history, {name: 1 - density for name, density in run.costs.densities().items()}, run.data_wait)

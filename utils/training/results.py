@@ -15,7 +15,7 @@ def measure(run: Run, phase: Phase, ticket: Ticket, tracker: Tracker) -> None:
     if phase.ticket:
         results["tickets"].append(results["final"])
     elif phase is run.phases[0] and phase is not run.phases[-1]:
-        results[phase.name] = results["final"]
+        results["explore" if phase.name == "explore" else "normal"] = results["final"]
 
 
 def complete(run: Run, phase: Phase, ticket: Ticket, tracker: Tracker) -> None:

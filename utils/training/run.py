@@ -18,6 +18,7 @@ from sparselearning.superposition import Ticket
 from utils.command_line.options import Options
 from utils.data.protocol import Splits
 from utils.run_folder.checkpoints import checkpoint_path, save_checkpoint
+from utils.run_folder.contents import EpochRow, Numbers, Results
 from utils.run_folder.identity import identity
 from utils.run_folder.tickets import save_ticket, ticket_name
 from utils.training.batches import Batches
@@ -64,8 +65,8 @@ class Run:
 
     step: int = 0
     phases_done: int = 0
-    results: dict[str, Any] = field(default_factory=lambda: {"tickets": []})
-    history: list[dict[str, Any]] = field(default_factory=list)
+    results: Results = field(default_factory=lambda: Results(tickets=[]))
+    history: list[EpochRow] = field(default_factory=list)
     seconds: float = 0.0
     images_per_second: float = 0.0
     data_wait: float = 0.0
@@ -125,7 +126,7 @@ class Run:
         recompute_batch_norm(self.accelerator, self.test_model, order, self.batches.size)
         return {name: tensor.clone() for name, tensor in self.test_model.state_dict().items()}
 
-    def evaluate(self, ticket: Ticket) -> dict[str, float]:
+    def evaluate(self, ticket: Ticket) -> Numbers:
         """Accuracy (%), NLL and ECE of a ticket on the test images.
 
         Raises:
@@ -137,7 +138,7 @@ class Run:
             raise self.diverged()
         return metrics
 
-    def evaluate_ensemble(self) -> dict[str, float]:
+    def evaluate_ensemble(self) -> Numbers:
         """Metrics of the saved tickets, all together. Raises UsageError where one is missing."""
         paths = [self.folder / ticket_name(j + 1) for j in range(len(self.results["tickets"]))]
         return evaluate_tickets(self.accelerator, self.test_model, paths, self.data.test)

@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 from accelerate import Accelerator
 from tqdm import tqdm
@@ -12,6 +12,7 @@ from sparselearning import Superposition, take_ticket
 from sparselearning.superposition import Ticket
 from utils.command_line.options import CifarOptions
 from utils.data.protocol import Images, Splits
+from utils.run_folder.contents import Numbers
 from utils.run_folder.headers import required
 from utils.run_folder.ticket_set import TicketSet
 from utils.run_folder.tickets import check_same_model
@@ -19,7 +20,15 @@ from utils.training.evaluation import recompute_batch_norm
 from utils.training.metrics import SCORE, per_sample, summarize
 from utils.training.saved import device, network, predict
 
-Row = dict[str, Any]  # a ticket in the table: {name of a number: number}
+
+class Row(NamedTuple):
+    """A ticket in the table, and in what `--json` writes."""
+
+    file: str
+    numbers: Numbers
+
+    def content(self) -> dict[str, str | float]:
+        return {"file": self.file, **self.numbers}
 
 
 class Judge:
@@ -38,7 +47,7 @@ class Judge:
         check_same_model(tickets.paths[0], tickets.first, self.model.state_dict())
         self.order = data.train.epoch(first.seed or 0, first.epochs or 0)  # that would come next, as in a run
 
-    def metrics(self, ticket: Ticket, images: Images) -> dict[str, float]:
+    def metrics(self, ticket: Ticket, images: Images) -> Numbers:
         """The METRICS of a ticket."""
         self.model.load_state_dict(ticket)
         return summarize(per_sample(predict(self.model, images), images.labels))
@@ -48,7 +57,7 @@ class Judge:
         assert self.valid is not None
         return self.metrics(ticket, self.valid)[SCORE]
 
-    def judge(self, ticket: Ticket) -> dict[str, float]:
+    def judge(self, ticket: Ticket) -> Numbers:
         """METRICS on the test images, and where tickets are chosen `valid_accuracy`."""
         own = {} if self.valid is None else {f"valid_{SCORE}": self.valid_score(ticket)}
         return self.metrics(ticket, self.test) | own
@@ -69,8 +78,8 @@ def greedy(
     The best ticket, and then one by one each next that leaves the superposition at least as accurate.
 
     Args:
-        rows: one per ticket, with its `file` and its `valid_accuracy`; they get `soup_accuracy`, that of the
-            superposition with it, and `kept`.
+        rows: one per ticket, with its `valid_accuracy`; they get `soup_accuracy`, that of the superposition with it,
+            and `kept`.
         soup: a superposition without tickets.
         accuracy: of the superposed ticket on validation images.
 
@@ -78,12 +87,13 @@ def greedy(
         The superposition of the tickets kept, and their rows in the order of its average.
     """
     best, kept = -1.0, []
-    for row in tqdm(sorted(rows, key=lambda row: -row["valid_accuracy"]), "choosing", leave=False, disable=None):
+    best_first = sorted(rows, key=lambda row: -row.numbers["valid_accuracy"])
+    for row in tqdm(best_first, "choosing", leave=False, disable=None):
         trial = copy.deepcopy(soup)
-        trial.add(read(Path(row["file"])))
-        row["soup_accuracy"] = accuracy(trial)
-        row["kept"] = row["soup_accuracy"] >= best
-        if row["kept"]:
-            soup, best = trial, row["soup_accuracy"]
+        trial.add(read(Path(row.file)))
+        with_it = row.numbers["soup_accuracy"] = accuracy(trial)
+        row.numbers["kept"] = with_it >= best
+        if with_it >= best:
+            soup, best = trial, with_it
             kept.append(row)
     return soup, kept

@@ -1,7 +1,9 @@
 """Who is told how training goes."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Protocol
+
+from utils.run_folder.contents import EpochRow
 
 
 class Tracker(Protocol):
@@ -10,7 +12,7 @@ class Tracker(Protocol):
     def step(self) -> None:
         """An optimizer step is done; waits for nothing."""
 
-    def epoch(self, history: Sequence[Mapping[str, Any]], sparsity: Mapping[str, float], data_wait: float) -> None:
+    def epoch(self, history: Sequence[EpochRow], sparsity: Mapping[str, float], data_wait: float) -> None:
         """An epoch is done: a row of metrics for each, the sparsity of each layer, the share of time without data."""
 
     def model(self, name: str, step: int, metrics: Mapping[str, float]) -> None:

@@ -1,0 +1,80 @@
+"""What stands in the files of a run folder: the types of their entries, for those who write them and who read them."""
+
+from typing import NotRequired, TypeAlias, TypedDict
+
+Numbers = dict[str, float]  # metrics by name
+Environment: TypeAlias = dict[str, str | int | None]  # env.json, as `environment` makes it
+
+
+class EpochRow(TypedDict):
+    """A row of metrics.csv: an epoch of training, and the model at its end.
+
+    Beside these keys there is `valid_NAME` for each of METRICS, None where there are no validation images.
+
+    Attributes:
+        step: optimizer steps of the run by then; the phase and the learning rate are those of the last one.
+        loss, accuracy: of the training images, the accuracy in percent.
+        density: of the masked weights.
+        grown, dropped: connections of the run by then; `explored`: the share of all weights that ever were one. All
+            three are None where the network is dense.
+    """
+
+    epoch: int
+    step: int
+    phase: str
+    lr: float
+    loss: float
+    accuracy: float
+    valid_accuracy: float | None
+    density: float
+    grown: int | None
+    dropped: int | None
+    explored: float | None
+    images_per_second: float
+
+
+class Results(TypedDict, total=False):
+    """The metrics of the models of a run on the test images.
+
+    Attributes:
+        final: at the end of the last phase; of a finished run always.
+        normal, explore: at the end of the phase before the first ticket.
+        superposed, ensemble: of the tickets.
+    """
+
+    final: Numbers
+    tickets: list[Numbers]
+    normal: Numbers
+    explore: Numbers
+    superposed: Numbers
+    ensemble: Numbers
+
+
+class Summary(TypedDict):
+    """What stands in summary.json; what older versions do not record may be missing.
+
+    Attributes:
+        density: of the maskable weights at the end.
+        maskable: how many there are; `nnz` of them are not zero, both of each layer too.
+        test: accuracies in percent.
+        flops: as `training.costs.Costs.summary` makes them.
+        ensemble: of how many runs.
+    """
+
+    data: str
+    model: str
+    method: str
+    sup_tickets: bool
+    seed: int
+    epochs: int
+    density: float
+    test: Results
+    flops: Numbers
+    maskable: NotRequired[int]
+    nnz: NotRequired[int]
+    nnz_per_layer: NotRequired[dict[str, int]]
+    weights_per_layer: NotRequired[dict[str, int]]
+    flops_per_layer: NotRequired[Numbers]
+    images_per_second: NotRequired[float]
+    train_seconds: NotRequired[float]
+    ensemble: NotRequired[int]
