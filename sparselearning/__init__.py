@@ -1,6 +1,6 @@
 """Sparse training with tickets, for any torch model in any training loop."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sparselearning.errors import UsageError
@@ -33,7 +33,7 @@ def __dir__() -> list[str]:
 
 if not TYPE_CHECKING:  # to which any name would exist
 
-    def __getattr__(name: str) -> Any:
+    def __getattr__(name: str) -> object:
         """At first use: torch takes seconds to import, which are not to pass before a command line is read."""
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,12 +1,16 @@
 """Optimizers that evaluate the loss themselves, by a closure that is given to their step."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import TypeVar
 
 from sparselearning.errors import UsageError
 
+T = TypeVar("T")
 
-def followed_by(closure: Callable[[], Any], prepare: Callable[[], None], moves: bool, optimizer: object) -> Any:
+
+def followed_by(
+    closure: Callable[[], T], prepare: Callable[[], None], moves: bool, optimizer: object
+) -> Callable[[], T]:
     """The closure, with the gradients prepared after each evaluation.
 
     Args:
@@ -17,7 +21,7 @@ def followed_by(closure: Callable[[], Any], prepare: Callable[[], None], moves: 
     """
     evaluated = False
 
-    def prepared() -> Any:
+    def prepared() -> T:
         nonlocal evaluated
         if evaluated and moves:
             raise UsageError(

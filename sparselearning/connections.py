@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Iterable, Mapping
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from sparselearning.kinds import kind_of
 from sparselearning.layers import clear_, layer_weights, unwrap
 from sparselearning.methods import Layer
 from sparselearning.topology import Topology
+from sparselearning.validation import MaskingState
 from sparselearning.watch import Watch, clear_state_
 
 _MOMENTUM = 0.9  # of the dense gradient, as in SNFS
@@ -120,8 +121,9 @@ class Connections:
     def clip_grad_norm_(self, parameters: Tensor | Iterable[Tensor], max_norm: float) -> Tensor:
         """As `torch.nn.utils.clip_grad_norm_`, but the norm is that of the sub-network; returns it."""
         several = isinstance(parameters, Iterable) and not isinstance(parameters, Tensor)
-        clipped: list[Any] = list(parameters) if several else [parameters]
-        if others := [parameter for parameter in clipped if not isinstance(parameter, Tensor)]:
+        given: list[object] = list(parameters) if several else [parameters]
+        clipped = [parameter for parameter in given if isinstance(parameter, Tensor)]
+        if others := [parameter for parameter in given if not isinstance(parameter, Tensor)]:
             raise UsageError(f"clip_grad_norm_ takes model.parameters(), not {kind_of(others[0])}")
         check_number("max_norm", max_norm, 0)
         masks = {id(weight): self.masks[name] for name, weight in self.weights.items()}
@@ -214,22 +216,19 @@ class Connections:
 
     # ---- state -----------------------------------------------------------------------------------------------------
 
-    def tensors(self) -> dict[str, Mapping[str, Tensor]]:
-        """What a state holds of every layer."""
-        return {"masks": self.masks, "explored": self.ever_active, "dense_momentum": self.dense_momentum}
-
     def nonzeros(self) -> dict[str, int]:
         """Weights that are not zero, by name."""
         counts = torch.stack([weight.count_nonzero() for weight in self.weights.values()]).tolist()
         return dict(zip(self.weights, counts, strict=True))
 
     @torch.no_grad()
-    def load_tensors(self, tensors: Mapping[str, Mapping[str, Tensor]], nonzeros: Mapping[str, int]) -> None:
+    def load_tensors(self, saved: MaskingState) -> None:
         """Restore masks and what goes with them, in place, checked before."""
-        self._watch.restore(self.masks, nonzeros)
-        for part, own in self.tensors().items():
+        self._watch.restore(self.masks, saved["nonzeros"])
+        parts = saved["masks"], saved["explored"], saved["dense_momentum"]
+        for own, part in zip((self.masks, self.ever_active, self.dense_momentum), parts, strict=True):
             for name, tensor in own.items():
-                tensor.copy_(tensors[part][name])
+                tensor.copy_(part[name])
         self.topology = Topology.of(self.masks)
         self._state_is_clear = False
         self.clear_weights()

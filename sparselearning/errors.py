@@ -3,8 +3,9 @@
 import math
 from collections.abc import Collection, Iterable, Mapping
 from numbers import Integral, Real
-from typing import Any
+from typing import TypeVar, overload
 
+T = TypeVar("T")
 _LONGEST = 60  # characters of a value in a message
 
 
@@ -12,7 +13,11 @@ class UsageError(ValueError):
     """A mistake in what the caller asked for. The message is one line that names the mistake and the remedy."""
 
 
-def choose(option: str, value: str, choices: Iterable[str]) -> Any:
+@overload  # a mapping is the rows themselves, though it is an iterable of names too
+def choose(option: str, value: str, choices: Mapping[str, T]) -> T: ...  # type: ignore[overload-overlap]
+@overload
+def choose(option: str, value: str, choices: Iterable[str]) -> str: ...
+def choose(option: str, value: str, choices: Iterable[str]) -> object:
     """The row of a table, or the choice itself.
 
     Raises:
@@ -23,7 +28,7 @@ def choose(option: str, value: str, choices: Iterable[str]) -> Any:
     return choices[value] if isinstance(choices, Mapping) else value
 
 
-def check_number(option: str, value: Any, least: float | None = None, most: float = math.inf) -> None:
+def check_number(option: str, value: object, least: float | None = None, most: float = math.inf) -> None:
     """Raises UsageError where the value is not a number, of at least `least` and at most `most`; a bool is none."""
     if isinstance(value, bool) or not isinstance(value, Real):
         raise UsageError(f"{option} {shown(value)} is not a number")
@@ -31,7 +36,7 @@ def check_number(option: str, value: Any, least: float | None = None, most: floa
         raise UsageError(f"{option} {float(value):g} is not in [{least:g}, {most:g}]")
 
 
-def check_count(option: str, value: Any, least: int | None = None) -> None:
+def check_count(option: str, value: object, least: int | None = None) -> None:
     """Raises UsageError where the value is not an integer, of at least `least`; a bool is none."""
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise UsageError(f"{option} {shown(value)} is not an integer")
@@ -39,12 +44,12 @@ def check_count(option: str, value: Any, least: int | None = None) -> None:
         raise UsageError(f"{option} {value} is not an integer of at least {least}")
 
 
-def shown(value: Any) -> str:
+def shown(value: object) -> str:
     """The value as it stands in a message: one line, and a short one."""
     text = " ".join(repr(value).split())
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
-def is_names(value: Any) -> bool:
+def is_names(value: object) -> bool:
     """Is it a collection of strings, and not a string itself?"""
     return isinstance(value, Collection) and not isinstance(value, str) and all(isinstance(v, str) for v in value)

@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from types import ModuleType
 
 from sparselearning.errors import UsageError
 
@@ -36,7 +36,7 @@ def download(address: str) -> Path:
 
 
 @contextlib.contextmanager
-def reaching(what: str) -> Iterator[Any]:
+def reaching(what: str) -> Iterator[ModuleType]:
     """The library huggingface_hub, to work with; whatever it raises becomes a UsageError of one line about `what`."""
     try:
         import huggingface_hub

@@ -1,7 +1,6 @@
 """Which connections exist at step 0."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
@@ -93,7 +92,7 @@ def _distributed() -> bool:
     return distributed.is_available() and distributed.is_initialized()
 
 
-def _given_masks(given: Any, weights: Mapping[str, Tensor], density: Density) -> list[Tensor]:
+def _given_masks(given: object, weights: Mapping[str, Tensor], density: Density) -> list[Tensor]:
     """What is not zero in masks or weights by name; NaN and infinity are no connections."""
     if not isinstance(given, Mapping):
         raise UsageError(f"sparse_init {shown(given)} is neither a name nor masks by parameter name")

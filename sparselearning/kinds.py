@@ -1,12 +1,11 @@
 """What a value is: in words, and whether a saved state is built like one's own."""
 
 from collections.abc import Mapping
-from typing import Any
 
 from torch import Tensor
 
 
-def misfit(saved: Any, own: Any, where: str = "state") -> str | None:
+def misfit(saved: object, own: object, where: str = "state") -> str | None:
     """The first place where a saved state is not built like one's own: entries, types, shapes. None: it fits."""
     if isinstance(own, Mapping) and isinstance(saved, Mapping):
         for key in {**own, **saved}:
@@ -25,7 +24,7 @@ def misfit(saved: Any, own: Any, where: str = "state") -> str | None:
     return None if fits else f"{where} is {kind_of(saved)}, not {kind_of(own)}"
 
 
-def kind_of(value: Any) -> str:
+def kind_of(value: object) -> str:
     """What sort of thing a value is, in words."""
     if isinstance(value, Tensor):
         place = "" if value.device.type == "cpu" else f" on {value.device}"

@@ -2,7 +2,6 @@
 
 import fnmatch
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -118,7 +117,7 @@ def left_dense(model: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, int
     return dict(sorted(dense.items(), key=lambda item: -item[1]))
 
 
-def torch_optimizer(optimizer: Any, weights: Mapping[str, nn.Parameter]) -> torch.optim.Optimizer:
+def torch_optimizer(optimizer: object, weights: Mapping[str, nn.Parameter]) -> torch.optim.Optimizer:
     """The torch optimizer below wrappers such as Accelerate's and Fabric's, checked to hold the weights themselves."""
     while (inner := getattr(optimizer, "optimizer", None)) is not None:
         optimizer = inner

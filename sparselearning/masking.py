@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,9 +17,7 @@ from sparselearning.layers import maskable_weights, torch_optimizer, unwrap
 from sparselearning.movement import Movement
 from sparselearning.phases import Exploration
 from sparselearning.topology import Topology, pruned
-from sparselearning.validation import check_phase, check_state, check_weights
-
-_NUMBERS = ("step", "updates", "dropped", "grown", "window", "threshold")
+from sparselearning.validation import MaskingState, check_phase, check_weights, checked_state
 
 
 class Masking(Movement, Connections):
@@ -77,7 +74,7 @@ class Masking(Movement, Connections):
     def __init__(
         self,
         model: nn.Module,
-        optimizer: Any,
+        optimizer: object,
         method: str = "rigl",
         density: float | Mapping[str, float] = 0.05,
         *,
@@ -121,12 +118,15 @@ class Masking(Movement, Connections):
 
     # ---- the hooks -------------------------------------------------------------------------------------------------
 
-    def _before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> Any:
+    def _before_step(
+        self, optimizer: torch.optim.Optimizer, args: tuple[object, ...], kwargs: dict[str, object]
+    ) -> tuple[tuple[object, ...], dict[str, object]] | None:
         if getattr(optimizer, "found_inf", None) is not None:
             raise UsageError("a fused optimizer hides which steps a gradient scaler skips: build it with fused=False")
         closure = args[1] if len(args) > 1 else kwargs.get("closure")
-        if closure is None:
-            return self._prepare_gradients()
+        if not callable(closure):
+            self._prepare_gradients()
+            return None
         return (optimizer, followed_by(closure, self._prepare_gradients, self.moves, optimizer)), {}
 
     def _prepare_gradients(self) -> None:
@@ -139,7 +139,7 @@ class Masking(Movement, Connections):
             self._exploration = None
         self.clear_gradients(keep=due)
 
-    def _after_step(self, *_: Any) -> None:
+    def _after_step(self, *_: object) -> None:
         self.step += 1
         if self.update_due(self.step):
             self.update_topology(self.rate_at(self.step), self.growth)
@@ -223,28 +223,28 @@ class Masking(Movement, Connections):
             hook.remove()
         self._hooks = []
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> MaskingState:
         """Everything that the next step depends on and the arguments do not say."""
         return {
-            "method": self.method.title,
-            "target": self.target_nnz,
-            "exploration": self._exploration and astuple(self._exploration),
+            "method": self.method.title, "target": self.target_nnz,
+            "exploration": None if self._exploration is None else astuple(self._exploration),
             "nonzeros": self.nonzeros(),
-            **self.tensors(),
-            **{name: getattr(self, name) for name in _NUMBERS},
-        }
+            "masks": self.masks, "explored": self.ever_active, "dense_momentum": self.dense_momentum,
+            "step": self.step, "updates": self.updates, "dropped": self.dropped, "grown": self.grown,
+            "window": self.window, "threshold": self.threshold,
+        }  # fmt: skip
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, object]) -> None:
         """Restore a state in place, before or after those of the model and the optimizer.
 
         Raises:
             UsageError: it belongs to another model, method or density; then nothing is changed. At the next step,
                 where weights that its connections need are lost.
         """
-        check_state(state, self.state_dict(), total_count(self.shapes, self.init_density))
-        if state["exploration"] is not None:
-            self.check_exploration(*state["exploration"])
-        self.load_tensors({part: state[part] for part in self.tensors()}, state["nonzeros"])
-        for name in _NUMBERS:
-            setattr(self, name, state[name])
-        self._exploration = state["exploration"] and Exploration(*state["exploration"])
+        saved = checked_state(state, self.state_dict(), total_count(self.shapes, self.init_density))
+        if saved["exploration"] is not None:
+            self.check_exploration(*saved["exploration"])
+        self.load_tensors(saved)
+        self.step, self.updates, self.dropped = saved["step"], saved["updates"], saved["dropped"]
+        self.grown, self.window, self.threshold = saved["grown"], saved["window"], saved["threshold"]
+        self._exploration = saved["exploration"] and Exploration(*saved["exploration"])

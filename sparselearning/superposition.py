@@ -5,7 +5,7 @@ model trains on from its own weights, never from the average.
 """
 
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import TypedDict, cast
 
 import torch
 from torch import Tensor
@@ -17,6 +17,14 @@ from sparselearning.layers import clear_, count_outside, memory
 from sparselearning.selection import k_largest_overall
 
 Ticket = dict[str, Tensor]
+
+
+class Average(TypedDict):
+    """What a state of Superposition holds beside its settings."""
+
+    tickets: int
+    average: Ticket
+    activations: Ticket
 
 
 def take_ticket(state: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> Ticket:
@@ -55,7 +63,7 @@ def take_ticket(state: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> Tic
     return ticket
 
 
-def _check_tensors(what: str, tensors: Any) -> None:
+def _check_tensors(what: str, tensors: object) -> None:
     if not isinstance(tensors, Mapping):
         raise UsageError(f"{what} are {kind_of(tensors)}, not tensors by name: model.state_dict(), masking.masks")
     if other := next((name for name, tensor in tensors.items() if not isinstance(tensor, Tensor)), None):
@@ -128,7 +136,7 @@ class Superposition:
         if self.prune == "every":
             self._prune_(self.average)
 
-    def _check(self, ticket: Any) -> None:
+    def _check(self, ticket: Mapping[str, Tensor]) -> None:
         _check_tensors("the ticket", ticket)
         if problem := misfit(ticket, self.average, "the ticket") if self.tickets else None:
             raise UsageError(f"{problem}: it is not one of the network whose tickets are averaged")
@@ -180,15 +188,15 @@ class Superposition:
         """Does it hold `activations`, once it has a ticket?"""
         return AVERAGES[self.method].counts
 
-    def _settings(self) -> dict[str, Any]:
+    def _settings(self) -> dict[str, object]:
         own = {"names": self.names, "count": self.count, "method": self.method, "prune": self.prune}
         return own | self.parameters
 
-    def state_dict(self) -> dict[str, Any]:
-        taken = {"tickets": self.tickets, "average": self.average, "activations": self.activations}
+    def state_dict(self) -> dict[str, object]:
+        taken: Average = {"tickets": self.tickets, "average": self.average, "activations": self.activations}
         return self._settings() | taken
 
-    def load_state_dict(self, state: dict[str, Any], like: Mapping[str, Tensor]) -> None:
+    def load_state_dict(self, state: Mapping[str, object], like: Mapping[str, Tensor]) -> None:
         """Restore a state for a model whose state dict is `like`, on its devices.
 
         Raises:
@@ -207,6 +215,7 @@ class Superposition:
         check_count("tickets of the saved average", state["tickets"], 0)
         if any(state[name] != value for name, value in self._settings().items()):
             raise UsageError("the saved average is of other weights or by another method")
-        self.tickets = state["tickets"]
-        self.average = {name: tensor.to(like[name].device) for name, tensor in state["average"].items()}
-        self.activations = {name: tensor.to(like[name].device) for name, tensor in state["activations"].items()}
+        saved = cast(Average, state)  # as `misfit` has checked
+        self.tickets = saved["tickets"]
+        self.average = {name: tensor.to(like[name].device) for name, tensor in saved["average"].items()}
+        self.activations = {name: tensor.to(like[name].device) for name, tensor in saved["activations"].items()}

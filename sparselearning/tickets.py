@@ -20,9 +20,10 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -34,6 +35,14 @@ from sparselearning.packing import PARTS, pack, unpack
 from sparselearning.superposition import Ticket
 
 Header = dict[str, str]
+
+
+class _File(Protocol):
+    """A file of safetensors that is open for reading."""
+
+    def metadata(self) -> Header | None: ...
+    def keys(self) -> Iterable[str]: ...
+    def get_tensor(self, name: str) -> Tensor: ...
 
 
 def load_ticket(source: str | os.PathLike[str]) -> Ticket:
@@ -121,7 +130,7 @@ def _content(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> byte
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def _opened(path: Path) -> Iterator[_File]:
     """The file for reading. What is wrong in it becomes a UsageError that names it."""
     library = _safetensors()
     try:
@@ -135,7 +144,7 @@ def _opened(path: Path) -> Iterator[Any]:
         raise UsageError(f"{path} is not a readable ticket: {' '.join(str(error).split())}") from error
 
 
-def _safetensors() -> Any:
+def _safetensors() -> ModuleType:
     """The library of the file format, which training does not need."""
     try:
         import safetensors.torch

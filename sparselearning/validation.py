@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import TypedDict, cast
 
 from torch import Tensor
 from torch.nn.parameter import is_lazy
@@ -21,6 +21,32 @@ _UNFIT: Sequence[tuple[Callable[[Tensor], bool], str]] = (
     (lambda weight: not weight.numel(), "is empty: leave its layer out with exempt="),
     (lambda weight: weight.element_size() not in (2, 4, 8), "is of a number type that no optimizer trains"),
 )
+
+
+class MaskingState(TypedDict):
+    """The state of a Masking: everything that the next step depends on and the arguments do not say.
+
+    Attributes:
+        method: its title; `target`: the connections that are to be there in the end.
+        exploration: with which the next step begins: (rate, growth, drop).
+        nonzeros: weights that are not zero, by name.
+        explored: like the masks, every connection that ever existed.
+        window: the steps (first, last) of the phase.
+    """
+
+    method: str
+    target: int
+    exploration: tuple[float, str, str] | None
+    nonzeros: Mapping[str, int]
+    masks: Mapping[str, Tensor]
+    explored: Mapping[str, Tensor]
+    dense_momentum: Mapping[str, Tensor]
+    step: int
+    updates: int
+    dropped: int
+    grown: int
+    window: tuple[int, int | None]
+    threshold: float | None
 
 
 def check_weights(weights: Mapping[str, Tensor]) -> None:
@@ -44,28 +70,30 @@ def check_method(method: Method) -> None:
             raise UsageError(f"threshold {method.threshold:g} is not positive and finite: it could never change")
 
 
-def check_state(state: Mapping[str, Any], own: dict[str, Any], most: int) -> None:
-    """Raises UsageError where a saved state is not one of the model, method and density whose state is `own`.
+def checked_state(state: Mapping[str, object], own: MaskingState, most: int) -> MaskingState:
+    """The saved state itself. Raises UsageError where it is not one of the model, method and density of `own`.
 
     Args:
         most: connections that there may be; the least are `own["target"]`.
     """
+    expected: Mapping[str, object] = own
     if isinstance(state, Mapping):
-        saved = {name: state.get(name, own[name]) for name in ("method", "target")}
-        if saved != {name: own[name] for name in saved}:
+        method, target = state.get("method", own["method"]), state.get("target", own["target"])
+        if (method, target) != (own["method"], own["target"]):
             raise UsageError(
-                f"the saved masks are of {saved['method']} with {saved['target']} weights, not of {own['method']} with "
-                f"{own['target']}"
+                f"the saved masks are of {method} with {target} weights, not of {own['method']} with {own['target']}"
             )
-        own = own | {name: state[name] for name in _CHANGING if name in state}  # None at times
-    if problem := misfit(state, own):
+        expected = {**own, **{name: state[name] for name in _CHANGING if name in state}}  # None at times
+    if problem := misfit(state, expected):
         raise UsageError(f"it is of another model or method, or not masking.state_dict() as it was saved: {problem}")
-    _check_progress(state)
-    topology = Topology.of(state["masks"])
+    saved = cast(MaskingState, state)  # as `misfit` has checked, but for what _check_progress looks at
+    _check_progress(saved)
+    topology = Topology.of(saved["masks"])
     if not own["target"] <= topology.nnz <= most:
         raise UsageError(f"the saved masks have {topology.nnz} connections, not {own['target']}: the state was changed")
     if empty := next((name for name, number in topology.active.items() if not number), None):
         raise UsageError(f"the saved masks leave {empty} without a connection: the state was changed")
+    return saved
 
 
 def check_phase(start: int, end: int | None) -> None:
@@ -75,10 +103,11 @@ def check_phase(start: int, end: int | None) -> None:
         check_count("the end of a phase", end, start)
 
 
-def _check_progress(state: Mapping[str, Any]) -> None:
+def _check_progress(state: MaskingState) -> None:
     """How far the run has come, and what it is about to do."""
-    for name in ("step", "updates", "dropped", "grown"):
-        check_count(f"{name} of the saved state", state[name], 0)
+    for name, value in state.items():
+        if name in ("step", "updates", "dropped", "grown"):
+            check_count(f"{name} of the saved state", value, 0)
     if state["threshold"] is not None:
         check_number("threshold of the saved state", state["threshold"], 0)
     window, due = state["window"], state["exploration"]

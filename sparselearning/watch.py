@@ -1,7 +1,6 @@
 """What may happen to a masked network outside of its optimizer's steps, and is noticed there."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -90,7 +89,7 @@ def clear_state_(optimizer: torch.optim.Optimizer, weights: Iterable[Tensor], ma
             state.masked_fill_(~mask, initial)
 
 
-def _initial_value(optimizer: torch.optim.Optimizer, weight: Tensor, key: Any) -> float:
+def _initial_value(optimizer: torch.optim.Optimizer, weight: Tensor, key: object) -> float:
     """Zero, but for a few optimizers of torch."""
     for kind, name, option in _ROWS:
         if isinstance(optimizer, kind) and key == name:

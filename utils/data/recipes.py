@@ -5,7 +5,7 @@ A row is all that a new one needs: `--data` takes it, and reads it from the Hub 
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypedDict
+from typing import TypedDict
 
 SIDE = 32  # pixels of a side of CIFAR's images
 PAD = 4  # zeros on every side, as torchvision's RandomCrop(32, padding=4) adds
@@ -21,8 +21,6 @@ class Preprocessing(TypedDict, total=False):
     flip: str | None
     label_column: str | None
 
-
-PREPROCESSING = tuple(Preprocessing.__annotations__)
 
 
 @dataclass(frozen=True)
@@ -53,8 +51,14 @@ class Recipe:
     label_column: str | None = None
 
     def changed(self, changes: Preprocessing) -> "Recipe":
-        given: dict[str, Any] = {name: value for name, value in changes.items() if value is not None}
-        return replace(self, **given)
+        return replace(
+            self,
+            image_size=changes.get("image_size") or self.image_size,
+            mean=changes.get("mean") or self.mean,
+            std=changes.get("std") or self.std,
+            flip=changes.get("flip") or self.flip,
+            label_column=changes.get("label_column") or self.label_column,
+        )
 
     def preprocessing(self) -> Preprocessing:
         return Preprocessing(

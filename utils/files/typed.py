@@ -1,5 +1,6 @@
 """Is what was read from a file of the form that a type says?"""
 
+from collections.abc import Mapping
 from types import UnionType
 from typing import TypeAlias, TypeVar, cast, get_args, get_origin, get_type_hints, is_typeddict
 
@@ -17,11 +18,11 @@ def checked(value: object, kind: type[T], name: str) -> T:
 
 
 def mismatch(value: object, kind: object, name: str) -> str | None:
-    """Where a value of JSON or YAML is not of its kind, in words; None: it is.
+    """Where a value of JSON, YAML or a checkpoint is not of its kind, in words; None: it is.
 
     Args:
-        kind: a class, of which float is a whole number too, and int no bool; object (anything); dict[str, kind],
-            list[kind], kind | kind; or a TypedDict, beside whose keys there may be others.
+        kind: a class, of which float is a whole number too, and int no bool; object (anything); dict[str, kind] or
+            Mapping[str, kind], list[kind], kind | kind; or a TypedDict, beside whose keys there may be others.
         name: of the value.
     """
     parts: list[tuple[object, object, str]] = []
@@ -29,7 +30,7 @@ def mismatch(value: object, kind: object, name: str) -> str | None:
         if missing := sorted(getattr(kind, "__required_keys__", frozenset()) - value.keys()):
             return f"{missing[0]!r} is missing"
         parts = [(value[key], hint, key) for key, hint in get_type_hints(kind).items() if key in value]
-    elif get_origin(kind) is dict and isinstance(value, dict):
+    elif get_origin(kind) in (dict, Mapping) and isinstance(value, dict):
         key_kind, kind = get_args(kind)
         parts = [(key, key_kind, "a key") for key in value] + [(part, kind, str(key)) for key, part in value.items()]
     elif get_origin(kind) is list and isinstance(value, list):

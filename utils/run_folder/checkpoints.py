@@ -5,7 +5,6 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -22,17 +21,17 @@ def checkpoint_path(folder: Path, step: int) -> Path:
     return folder / "checkpoints" / f"step-{step:08d}"
 
 
-def _written_by(run: Mapping[str, Any], path: Path) -> bool:
+def _written_by(run: Mapping[str, object], path: Path) -> bool:
     """Is this checkpoint one of the run's own, or what is left of one?"""
     try:
-        return json.loads((path / "manifest.json").read_text())["run"] == run
+        return bool(json.loads((path / "manifest.json").read_text())["run"] == run)
     except FileNotFoundError:
         return {file.name for file in path.iterdir()} <= {"state.pt"}
     except (OSError, ValueError, LookupError, TypeError):
         return False
 
 
-def save_checkpoint(path: Path, step: int, state: Mapping[str, Any], run: Mapping[str, Any]) -> None:
+def save_checkpoint(path: Path, step: int, state: Mapping[str, object], run: Mapping[str, object]) -> None:
     """Write the folder `path` whole or not at all, then remove all of the run beside it but the newest KEEP.
 
     A crash leaves at most a folder named .partial, which nothing reads.
@@ -66,7 +65,7 @@ def save_checkpoint(path: Path, step: int, state: Mapping[str, Any], run: Mappin
         ) from error
 
 
-def load_checkpoint(path: Path, run: Mapping[str, Any]) -> dict[str, Any]:
+def load_checkpoint(path: Path, run: Mapping[str, object]) -> dict[str, object]:
     """The state in a checkpoint folder, on the CPU; nothing in it is executed.
 
     Raises:

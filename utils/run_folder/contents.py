@@ -1,6 +1,9 @@
 """What stands in the files of a run folder: the types of their entries, for those who write them and who read them."""
 
+from collections.abc import Mapping
 from typing import NotRequired, TypeAlias, TypedDict
+
+from torch import Tensor
 
 Numbers = dict[str, float]  # metrics by name
 Environment: TypeAlias = dict[str, str | int | None]  # env.json, as `environment` makes it
@@ -78,3 +81,30 @@ class Summary(TypedDict):
     images_per_second: NotRequired[float]
     train_seconds: NotRequired[float]
     ensemble: NotRequired[int]
+
+
+class State(TypedDict):
+    """What a checkpoint holds in state.pt: all that the next step depends on.
+
+    Attributes:
+        phases_done: phases that are over, their ticket taken.
+        optimizer, scaler, masking, superposition: as each of them makes and checks its own; None where there is none.
+        results: metrics of the models met so far.
+        cost: training steps so far, in those of the dense network, by counting.
+        sums: Σ loss, Σ correct, images, of the epoch so far.
+        circumstances: what the bits of a run depend on beside its options, in words.
+    """
+
+    step: int
+    phases_done: int
+    model: Mapping[str, Tensor]
+    optimizer: Mapping[str, object]
+    scaler: Mapping[str, object] | None
+    masking: Mapping[str, object] | None
+    superposition: Mapping[str, object] | None
+    results: Results
+    history: list[EpochRow]
+    seconds: float
+    cost: Numbers
+    sums: Tensor
+    circumstances: str

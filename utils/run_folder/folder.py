@@ -6,7 +6,6 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import yaml
 from accelerate import Accelerator
@@ -14,6 +13,7 @@ from accelerate import Accelerator
 from sparselearning.errors import UsageError
 from utils.command_line.options import NAMES, REGIMES, Options, effective
 from utils.command_line.paths import FILES, FOLDERS
+from utils.command_line.rows import Setting
 from utils.files.locks import hold
 from utils.files.whole import write_json, write_whole
 from utils.run_folder.environment import environment
@@ -82,7 +82,7 @@ class RunFolder:
             kind = "a finished run: " if self.finished else "an unfinished run: --resume auto goes on with it, or "
             raise UsageError(f"{self.path} holds {kind}give another --output-dir, or --overwrite it")
 
-    def _saved(self) -> dict[str, Any]:
+    def _saved(self) -> dict[str, Setting]:
         """The options of the run that the folder holds. Raises UsageError where it holds something else."""
         for name, kind in (*((name, "file") for name in FILES), *((name, "folder") for name in FOLDERS)):
             place = self.path / name

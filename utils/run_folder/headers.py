@@ -3,11 +3,11 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import TypeVar
 
 from sparselearning.errors import UsageError
 from sparselearning.tickets import read_header
-from utils.data.recipes import PREPROCESSING, RECIPES, Preprocessing
+from utils.data.recipes import RECIPES, Preprocessing
 
 T = TypeVar("T")
 
@@ -18,14 +18,6 @@ def _whole(text: str) -> int:
 
 def _numbers(text: str) -> tuple[float, ...]:
     return tuple(map(float, text.split()))
-
-
-# the types of the entries of a header; the others are text
-KINDS: dict[str, Callable[[str], Any]] = {
-    **dict.fromkeys(("width", "density", "valid_fraction"), float),
-    **dict.fromkeys(("seed", "epochs", "limit_train", "image_size"), _whole),
-    **dict.fromkeys(("mean", "std"), _numbers),
-}
 
 
 @dataclass(frozen=True)
@@ -55,15 +47,30 @@ class TicketHeader:
 
 def parse_header(path: Path) -> TicketHeader:
     """Raises UsageError where a ticket cannot be read, or a number in its header is none."""
-    said = {name: word for name, word in read_header(path).items() if name in TicketHeader.__dataclass_fields__}
-    return TicketHeader(**{name: _parsed(path, name, word) for name, word in said.items()})
+    said = read_header(path)
 
+    def parsed(name: str, read: Callable[[str], T]) -> T | None:
+        try:
+            return read(said[name]) if name in said else None
+        except ValueError as error:
+            raise UsageError(f"{path} says that its {name} is {said[name]!r}, which is no number") from error
 
-def _parsed(path: Path, name: str, word: str) -> Any:
-    try:
-        return KINDS.get(name, str)(word)
-    except ValueError as error:
-        raise UsageError(f"{path} says that its {name} is {word!r}, which is no number") from error
+    return TicketHeader(
+        data=said.get("data"),
+        model=said.get("model"),
+        width=parsed("width", float),
+        density=parsed("density", float),
+        exempt=said.get("exempt"),
+        seed=parsed("seed", _whole),
+        epochs=parsed("epochs", _whole),
+        limit_train=parsed("limit_train", _whole),
+        valid_fraction=parsed("valid_fraction", float),
+        image_size=parsed("image_size", _whole),
+        mean=parsed("mean", _numbers),
+        std=parsed("std", _numbers),
+        flip=said.get("flip"),
+        label_column=said.get("label_column"),
+    )
 
 
 def agreed(name: str, said: Iterable[T | None], given: T | None = None) -> T | None:
@@ -89,10 +96,16 @@ def preprocessing_of(headers: Sequence[TicketHeader], data: str) -> Preprocessin
     Raises:
         UsageError: the headers disagree, or lack it and the data set is unknown.
     """
-    said = {name: agreed(name, [getattr(header, name) for header in headers]) for name in PREPROCESSING}
-    if data not in RECIPES and said["mean"] is None:
+    mean = agreed("mean", [header.mean for header in headers])
+    if data not in RECIPES and mean is None:
         raise UsageError(
             f"unknown --data {data}: it is none of {', '.join(RECIPES)}, and the tickets do not say how its images "
             f"come; large images are for main_imagenet.py --eval-only"
         )
-    return cast(Preprocessing, said)
+    return Preprocessing(
+        image_size=agreed("image_size", [header.image_size for header in headers]),
+        mean=mean,
+        std=agreed("std", [header.std for header in headers]),
+        flip=agreed("flip", [header.flip for header in headers]),
+        label_column=agreed("label_column", [header.label_column for header in headers]),
+    )

@@ -1,12 +1,14 @@
 """A run goes on from one of its checkpoints, or says why it cannot."""
 
-from typing import Any
+from collections.abc import Mapping
 
 import torch
 
 from sparselearning.errors import UsageError
 from sparselearning.kinds import misfit
+from utils.files.typed import checked
 from utils.run_folder.checkpoints import check_kept, find_checkpoints, load_checkpoint
+from utils.run_folder.contents import State
 from utils.training.run import Run
 
 UNFIT = (KeyError, TypeError, AttributeError, RuntimeError, ValueError, IndexError)  # what a wrong state raises
@@ -41,9 +43,10 @@ def resume(run: Run, which: str) -> str:
     return f"no checkpoint in {run.folder} yet: starting at step 0"
 
 
-def restore(run: Run, state: dict[str, Any]) -> None:
+def restore(run: Run, content: Mapping[str, object]) -> None:
     """Give a run the state of a checkpoint. Raises UsageError where it does not fit this run."""
     try:
+        state = checked(content, State, "the state")
         if problem := misfit(state, _expected(run, state)):
             raise UsageError(problem)
         run.load_state_dict(state)
@@ -51,20 +54,22 @@ def restore(run: Run, state: dict[str, Any]) -> None:
         raise UsageError(f"it does not fit this run: {' '.join(str(error).split())[:300]}") from error
 
 
-def _expected(run: Run, state: dict[str, Any]) -> dict[str, Any]:
+def _expected(run: Run, state: State) -> Mapping[str, object]:
     """A state built as that one should be, the parts that grow in a run included."""
-    step, phases_done = int(state["step"]), int(state["phases_done"])
+    step, phases_done = state["step"], state["phases_done"]
     ends = [0, *(phase.end for phase in run.phases)]
     if not 0 <= phases_done < len(ends) or not ends[phases_done] <= step <= [*ends, ends[-1]][phases_done + 1]:
         raise UsageError(f"step {step} is not in phase {phases_done + 1} of the run")
-    own, optimizer = run.state_dict(), run.optimizer.state_dict()
+    own: dict[str, object] = {**run.state_dict()}
+    optimizer = run.optimizer.state_dict()
     parameters = [p for group in run.optimizer.param_groups for p in group["params"]]
     buffers = {i: {"momentum_buffer": p.data} for i, p in enumerate(parameters) if step and run.options.momentum}
     own["optimizer"] = {**optimizer, "state": buffers}
-    if run.superposition is not None:
+    if run.superposition is not None and state["superposition"] is not None:
         tickets = state["superposition"]["tickets"]
         counts = {name: mask.to(torch.int32) for name, mask in run.masks.items()}
-        own["superposition"] |= {
+        own["superposition"] = {
+            **run.superposition.state_dict(),
             "tickets": 0,
             "average": own["model"] if tickets else {},
             "activations": counts if tickets and run.superposition.counts else {},

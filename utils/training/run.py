@@ -4,7 +4,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -16,14 +15,15 @@ from sparselearning import Masking, Superposition, UsageError, unwrap
 from sparselearning.phases import Phase
 from sparselearning.superposition import Ticket
 from utils.command_line.options import Options
+from utils.command_line.rows import Setting
 from utils.data.protocol import Splits
 from utils.run_folder.checkpoints import checkpoint_path, save_checkpoint
-from utils.run_folder.contents import EpochRow, Numbers, Results
+from utils.run_folder.contents import EpochRow, Numbers, Results, State
 from utils.run_folder.identity import identity
 from utils.run_folder.tickets import save_ticket, ticket_name
 from utils.training.batches import Batches
 from utils.training.build import check_phases
-from utils.training.costs import Costs
+from utils.training.costs import COUNTINGS, Costs
 from utils.training.evaluation import evaluate, evaluate_tickets, recompute_batch_norm
 
 
@@ -143,7 +143,7 @@ class Run:
         paths = [self.folder / ticket_name(j + 1) for j in range(len(self.results["tickets"]))]
         return evaluate_tickets(self.accelerator, self.test_model, paths, self.data.test)
 
-    def about(self) -> dict[str, Any]:
+    def about(self) -> dict[str, object]:
         """What a ticket file says of itself."""
         options = self.options
         return {
@@ -168,7 +168,7 @@ class Run:
 
     # ---- checkpoints -----------------------------------------------------------------------------------------------
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, Setting]:
         """Equal for all parts of an interrupted run."""
         own = identity(self.options, self.batches.size, self.batches.steps)
         return own | {"fingerprint of the data": self.data.fingerprint}
@@ -180,7 +180,7 @@ class Run:
         kind += f" with {threads} thread{'s' * (threads > 1)}" if device.type == "cpu" else ""
         return f"batches in {parts} part{'s' * (parts > 1)} on {self.accelerator.num_processes} × {kind}"
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> State:
         scaler = self.accelerator.scaler
         return {
             "step": self.step,
@@ -193,24 +193,24 @@ class Run:
             "results": self.results,
             "history": self.history,
             "seconds": self.seconds,
-            "cost": dict(self.costs.steps),
+            "cost": dict(self.costs.steps.items()),
             "sums": self.sums,
             "circumstances": self.circumstances(),
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: State) -> None:
         """Takes the state of a checkpoint that fits this run, see `utils.training.resume`."""
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(state["scaler"])
-        if self.masking is not None:
+        if self.masking is not None and state["masking"] is not None:
             self.masking.load_state_dict(state["masking"])
-        if self.superposition is not None:
+        if self.superposition is not None and state["superposition"] is not None:
             self.superposition.load_state_dict(state["superposition"], self.model.state_dict())
         self.step, self.phases_done = state["step"], state["phases_done"]
         self.results, self.history = state["results"], state["history"]
-        self.seconds, self.costs.steps = state["seconds"], dict(state["cost"])
+        self.seconds, self.costs.steps = state["seconds"], {counting: state["cost"][counting] for counting in COUNTINGS}
         self.sums.copy_(state["sums"] if self.accelerator.is_main_process else 0 * self.sums)
 
     def save(self) -> Path:

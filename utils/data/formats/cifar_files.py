@@ -3,7 +3,7 @@
 import hashlib
 import pickle
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -14,6 +14,16 @@ from utils.data.recipes import SIDE
 from utils.data.rows import Pixels
 from utils.files.errors import explained
 from utils.files.whole import read_whole
+
+
+class Content(TypedDict, total=False):
+    """What is in a file: a part of the images and their labels, or the names of the classes."""
+
+    data: np.ndarray  # (N, 3072) bytes, channel by channel
+    labels: list[int]
+    fine_labels: list[int]
+    label_names: list[str]
+    fine_label_names: list[str]
 
 
 def read_cifar_files(data: str, folder: Path, label_column: str | None) -> tuple[Pixels, Pixels] | None:
@@ -29,7 +39,8 @@ def read_cifar_files(data: str, folder: Path, label_column: str | None) -> tuple
     for base in (folder, folder / known.base_folder):
         if (base / known.meta["filename"]).is_file():
             refuse_column(label_column, str(base))
-            classes = _content(base, known.meta["filename"], known.meta["md5"])[known.meta["key"]]
+            meta = _content(base, known.meta["filename"], known.meta["md5"])
+            classes = meta.get("label_names") or meta["fine_label_names"]
             train, test = (
                 _split(f"the {split} split of {base}", [_content(base, *file) for file in files], classes)
                 for split, files in (("train", known.train_list), ("test", known.test_list))
@@ -38,17 +49,17 @@ def read_cifar_files(data: str, folder: Path, label_column: str | None) -> tuple
     return None
 
 
-def _content(base: Path, name: str, digest: str) -> dict[str, Any]:
+def _content(base: Path, name: str, digest: str) -> Content:
     """Only what is known is ever unpickled, and it is read once: a file may change between two looks at it."""
     with explained(f"cannot read the CIFAR files in {base}", "download and unpack them again"):
         encoded = read_whole(base / name)
         if hashlib.md5(encoded).hexdigest() != digest:
             raise ValueError(f"{name} is not as it was published")
-        return pickle.loads(encoded, encoding="latin1")
+        content: Content = pickle.loads(encoded, encoding="latin1")
+        return content
 
 
-def _split(where: str, parts: list[dict[str, Any]], classes: list[str]) -> Pixels:
-    """Rows of 3072 bytes, channel by channel."""
+def _split(where: str, parts: list[Content], classes: list[str]) -> Pixels:
     labels = [label for part in parts for label in part.get("labels") or part["fine_labels"]]
     pixels = np.concatenate([part["data"] for part in parts]).reshape(-1, 3, SIDE, SIDE).transpose(0, 2, 3, 1)
     return Pixels(where, torch.tensor(labels), classes, pixels)

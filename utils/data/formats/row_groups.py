@@ -10,7 +10,6 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 import datasets
 import fsspec
@@ -56,7 +55,7 @@ class RowGroups(EncodedRows):
         self.needed: deque[dict[int, None]] = deque()  # row groups, of each of the last calls of `fetch`
         self.held: dict[int, Future[pa.ChunkedArray]] = {}  # their images
 
-    def __getstate__(self) -> dict[str, Any]:  # where workers are spawned instead of forked
+    def __getstate__(self) -> dict[str, object]:  # where workers are spawned instead of forked
         return {**vars(self), "process": None, "pool": None, "held": {}}
 
     def fetch(self, rows: np.ndarray, later: np.ndarray, keep: int) -> None:
