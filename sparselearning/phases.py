@@ -181,6 +181,12 @@ def snapshot(steps: int, tickets: int, lr: float) -> list[Phase]:
     ]
 
 
+def continued(normal: Phase, steps: int) -> list[Phase]:
+    """After the normal phase a second one at its last learning rate; connections move as before."""
+    rate = normal.lr(normal.end - 1 - normal.start)
+    return [normal, Phase("continue", normal.end, normal.end + steps, lambda step: rate)]
+
+
 def fine_tuning(normal: Phase, steps: int, lr: float) -> list[Phase]:
     """Pruning and fine-tuning (PF): after the normal phase a second one at a constant learning rate."""
     return [normal, Phase("fine-tune", normal.end, normal.end + steps, lambda step: lr, updates=False)]

@@ -19,6 +19,7 @@ INTERFACE = """
     prune-average
     edst exploration-epochs refine-epochs global-explore-rate snapshot fge ensemble
     cycle-lr explore-drop explore-growth rewind save-early fine-tune-epochs fine-tune-lr distill temperature width
+    start-from continue-epochs parts-of
     mixed-precision gradient-accumulation-steps compile deterministic config output-dir overwrite resume dry-run
 """
 CHOICES = {

@@ -83,6 +83,18 @@ def test_seeds_of_runs_that_read_another_run_belong_together(tmp_path, table):
     ]  # fmt: skip
 
 
+def test_runs_with_one_normal_phase_are_said_to_share_it(tmp_path, table, capsys):
+    for seed, start in enumerate(("runs/a", "runs/b", "runs/a")):
+        write(tmp_path / str(seed), {**PLAIN, "seed": seed, "start_from": start}, start_from=start)
+    run_command(main, tmp_path)
+    noted = capsys.readouterr().err
+    assert noted == f"note: {tmp_path}/2/summary.json shares its normal phase with another of RigL: runs/a\n"
+    (row,) = table(tmp_path)
+    assert row["seeds"] == "3"
+    write(tmp_path / "4", PLAIN)
+    assert [(row["start_from"], row["seeds"]) for row in table(tmp_path)] == [("True", "3"), ("", "1")]
+
+
 def test_an_option_that_an_older_run_does_not_tell_is_as_by_default(tmp_path, table):
     write(tmp_path / "a", sup_tickets(0, 94.0), lr=0.1)
     write(tmp_path / "b", sup_tickets(1, 94.0), lr=0.1, width=1.0, cycle_lr="triangle", lr_drops=[0.5, 0.75], fge=False)

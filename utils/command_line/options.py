@@ -8,12 +8,16 @@ from typing import Any, Self
 
 from sparselearning.errors import UsageError
 from sparselearning.phases import cyclic_epochs
+from utils.command_line.config import read_mapping
+from utils.command_line.ending_options import EndingOptions
 from utils.command_line.image_options import DataOptions, ImageOptions, LargeImageOptions, SmallImageOptions
 from utils.command_line.rows import Setting, defaults, derived, does_nothing, flag, option, rows
 from utils.command_line.run_options import PRECISIONS, ImageNetRunOptions, ModelOptions, RunOptions
 from utils.command_line.sparse_options import REGIMES, AveragingOptions, EnsembleOptions, SparseOptions, TicketOptions
+from utils.files.typed import checked
 
 __all__ = [
+    "ENDING",
     "NAMES",
     "PRECISIONS",
     "REGIMES",
@@ -48,6 +52,7 @@ class Options(
     TicketOptions,
     AveragingOptions,
     EnsembleOptions,
+    EndingOptions,
     RunOptions,
 ):
     """All options that the entry scripts share, their defaults those of the papers on CIFAR."""
@@ -59,6 +64,12 @@ class Options(
             cyclic = cyclic_epochs(self.epochs, self.cycle_epochs, self.num_tickets, self.ticket_fraction)
             return cyclic // self.cycle_epochs
         return self.num_tickets or 0
+
+    @property
+    def normal_epochs(self) -> int:
+        """The length of the normal phase, before cycles or --continue-epochs. Raises UsageError as `tickets`."""
+        cyclic = self.sup_tickets or self.fge
+        return self.epochs - (self.tickets * self.cycle_epochs if cyclic else self.continue_epochs or 0)
 
     def checked(self, given: Collection[str]) -> Self:
         regimes = [name for name in REGIMES if getattr(self, name)]
@@ -77,7 +88,35 @@ class Options(
         changes = self._edst_epochs(given)
         if self.num_tickets is not None and "ticket_fraction" not in given:
             changes["ticket_fraction"] = None  # the recipe's, before which the number goes
-        return replace(self, **changes)
+        options = replace(self, **changes)
+        options = options._with_normal_phase_of(options.start_from, given) if options.start_from else options
+        if options.normal_epochs < 1:
+            raise UsageError(f"--continue-epochs {self.continue_epochs} leaves no others of --epochs {self.epochs}")
+        return options
+
+    def _with_normal_phase_of(self, run: str, given: Collection[str]) -> Self:
+        """With --start-from the epochs are those of that run's normal phase and those of this one's ending.
+
+        Raises:
+            UsageError: there is no such run, or lengths that are given are others.
+        """
+        source, cyclic = _run_with_normal_phase(run), self.sup_tickets or self.fge
+        if not cyclic and not self.continue_epochs:
+            raise UsageError("--start-from is for a run that goes on: add --sup-tickets, --fge or --continue-epochs N")
+        tickets = self.num_tickets
+        if cyclic and (tickets is None or self.ticket_fraction is not None):
+            fitting = cyclic_epochs(source.epochs, self.cycle_epochs, tickets, self.ticket_fraction)
+            tickets = fitting // self.cycle_epochs
+        ending = (tickets or 0) * self.cycle_epochs if cyclic else self.continue_epochs or 0
+        whole = source.parts_of or source.epochs
+        lengths: dict[str, Any] = {"epochs": source.normal_epochs + ending, "parts_of": whole}
+        for name, value in lengths.items():
+            if name in given and getattr(self, name) != value:
+                raise UsageError(
+                    f"{flag(name)} {getattr(self, name)} does not go with the normal phase of {run}, which has "
+                    f"{source.normal_epochs} epochs, and an ending of {ending}: use {value}, or leave it out"
+                )
+        return replace(self, **lengths, num_tickets=tickets, ticket_fraction=None)
 
     def _edst_epochs(self, given: Collection[str]) -> dict[str, Any]:
         """With --edst the lengths of the phases add up to --epochs; that alone is divided like the recipe's.
@@ -152,6 +191,8 @@ class ImageNetOptions(LargeImageOptions, ImageNetRunOptions, Options):
 
 ROWS = {**rows(CifarOptions), **rows(ImageNetOptions)}
 NAMES = frozenset(ROWS)  # of the options of both
+# what makes no difference to a run before the end of its normal phase, beside the length of that and the seed
+ENDING = frozenset(("epochs", "seed", *REGIMES, *rows(EndingOptions), *rows(TicketOptions), *rows(AveragingOptions)))
 
 
 def changes_results(name: str, *, parts: bool = True) -> bool:
@@ -181,6 +222,21 @@ def effective(options: Options) -> dict[str, Setting]:
 def recipe_of(options: Mapping[str, Setting]) -> type[Options]:
     """The recipe that the recorded options of a run are changes of."""
     return ImageNetOptions if "eval_only" in options else CifarOptions
+
+
+def _run_with_normal_phase(folder: str) -> Options:
+    """The options of the run that --start-from names. Raises UsageError where it is none, or has no normal phase."""
+    file = Path(folder) / "args.yaml"
+    if not file.is_file():
+        raise UsageError(f"--start-from {folder} is not the folder of a run: it holds no args.yaml")
+    try:
+        source = recorded(checked(read_mapping(file, str(file)), dict[str, Setting], file.name))
+        valid = source.normal_epochs >= 1
+    except (KeyError, TypeError, ValueError) as error:
+        raise UsageError(f"{file} is not of a run with a normal phase: {' '.join(str(error).split())}") from error
+    if not valid or source.edst or source.snapshot:
+        raise UsageError(f"--start-from {folder} is a run without a normal phase: take one without --edst, --snapshot")
+    return source
 
 
 def recorded(options: Mapping[str, Setting]) -> Options:

@@ -71,6 +71,11 @@ class Group:
         return [run.seed for run in self.runs]
 
     @property
+    def starts(self) -> set[str | None]:
+        """The runs whose normal phases the runs of the group begin with."""
+        return {run.summary.get("start_from") for run in self.runs}
+
+    @property
     def values(self) -> dict[str, list[float]]:
         """{column of the table: the number of every run}, of the columns that all runs have."""
         names = [name for name in self.runs[0].numbers if all(name in run.numbers for run in self.runs)]

@@ -71,6 +71,8 @@ def read_groups(summaries: Iterable[Path], counting: Counting = "plain") -> list
             group = groups.setdefault(repr(about), Group(about))
             if run.seed in group.seeds:
                 print(f"note: {path} repeats seed {run.seed} of {group.title}, not independently", file=sys.stderr)
+            elif (start := summary.get("start_from")) and start in group.starts:
+                print(f"note: {path} shares its normal phase with another of {group.title}: {start}", file=sys.stderr)
             group.runs.append(run)
     return sorted(groups.values(), key=Group.rank)
 
@@ -95,7 +97,9 @@ def _about(summary: Summary, options: Mapping[str, Setting]) -> About:
     if options:
         run = recorded({**options, "sparse": summary["method"] != "dense", "sup_tickets": summary["sup_tickets"]})
         rest = effective(run) | {name: value for name, value in options.items() if name not in NAMES}
-        rest |= {"rewind": run.rewind is not None, "distill": len(run.distill) or None}  # no seed's paths
+        # no seed's paths
+        rest |= {"rewind": run.rewind is not None, "start_from": run.start_from is not None}
+        rest |= {"distill": len(run.distill) or None}
     off = {*ABOUT, *SHARED, *(name for name, value in rest.items() if value is None or value is False)}
     return About(
         data=summary["data"],

@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -31,8 +31,10 @@ def _written_by(run: Mapping[str, object], path: Path) -> bool:
         return False
 
 
-def save_checkpoint(path: Path, step: int, state: Mapping[str, object], run: Mapping[str, object]) -> None:
-    """Write the folder `path` whole or not at all, then remove all of the run beside it but the newest KEEP.
+def save_checkpoint(
+    path: Path, step: int, state: Mapping[str, object], run: Mapping[str, object], keep: Path | None = None
+) -> None:
+    """Write the folder `path` whole or not at all, then remove all of the run beside it but `keep` and the newest KEEP.
 
     A crash leaves at most a folder named .partial, which nothing reads.
 
@@ -54,7 +56,7 @@ def save_checkpoint(path: Path, step: int, state: Mapping[str, object], run: Map
             shutil.rmtree(replaced, ignore_errors=True)
             path.rename(replaced)
         partial.rename(path)
-        own = [old for old in sorted(path.parent.glob(STEP)) if _written_by(run, old)]
+        own = [old for old in sorted(path.parent.glob(STEP)) if old != keep and _written_by(run, old)]
         for old in {*own[:-KEEP], *path.parent.glob(f"{STEP}.replaced")} - {path}:
             shutil.rmtree(old)
     except (OSError, RuntimeError) as error:  # torch.save reports a full disk as a RuntimeError
@@ -65,21 +67,32 @@ def save_checkpoint(path: Path, step: int, state: Mapping[str, object], run: Map
         ) from error
 
 
-def load_checkpoint(path: Path, run: Mapping[str, object]) -> dict[str, object]:
-    """The state in a checkpoint folder, on the CPU; nothing in it is executed.
-
-    Raises:
-        UsageError: it is incomplete, damaged, or from a run with other options.
-    """
+def _manifest(path: Path) -> Mapping[str, object]:
+    """Raises UsageError where the checkpoint is incomplete."""
     manifest = read_json(path / "manifest.json") if path.is_dir() else None
     if not isinstance(manifest, dict) or not (path / "state.pt").is_file():
         raise UsageError(f"{path} is no complete checkpoint: give another one or --resume auto")
+    return manifest
+
+
+def check_run(path: Path, run: Mapping[str, object], but: Collection[str] = ()) -> None:
+    """Raises UsageError where a checkpoint is from a run with other options than those in `but`."""
+    saved = _manifest(path).get("run")
+    saved = saved if isinstance(saved, dict) else {}
+    if other := difference(saved, run, but):
+        raise UsageError(f"checkpoint {path} is from a run with {other}: repeat its options")
+
+
+def load_checkpoint(path: Path, run: Mapping[str, object], but: Collection[str] = ()) -> dict[str, object]:
+    """The state in a checkpoint folder, on the CPU; nothing in it is executed.
+
+    Raises:
+        UsageError: it is incomplete, damaged, or from a run with other options than those in `but`.
+    """
+    manifest = _manifest(path)
     if manifest.get("sha256") != file_digest(path / "state.pt"):
         raise UsageError(f"checkpoint {path} is damaged: its content does not match its digest; use an older one")
-    saved = manifest.get("run")
-    saved = saved if isinstance(saved, dict) else {}
-    if other := difference(saved, run):
-        raise UsageError(f"checkpoint {path} is from a run with {other}: repeat its options")
+    check_run(path, run, but)
     try:
         state = torch.load(path / "state.pt", map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises many kinds of errors for a file that is no checkpoint

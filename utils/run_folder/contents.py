@@ -62,6 +62,7 @@ class Summary(TypedDict):
         test: accuracies in percent.
         flops: as `training.costs.Costs.summary` makes them.
         ensemble: of how many runs.
+        start_from: the run whose normal phase this one begins with; cost and time are those of both together.
     """
 
     data: str
@@ -81,6 +82,7 @@ class Summary(TypedDict):
     images_per_second: NotRequired[float]
     train_seconds: NotRequired[float]
     ensemble: NotRequired[int]
+    start_from: NotRequired[str]
 
 
 class State(TypedDict):

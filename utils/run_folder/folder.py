@@ -27,6 +27,8 @@ def default_name(options: Options) -> str:
     parts += [options.method, f"d{options.density:g}"] if options.sparse else ["dense"]
     parts += [name for switch, name in (("rewind", "ltr"), ("distill", "distilled")) if getattr(options, switch)]
     parts += [switch.removesuffix("_tickets") for switch in REGIMES if getattr(options, switch)]
+    if options.start_from:
+        parts.append(f"continue{n}" if (n := options.continue_epochs) else f"{options.tickets}x{options.cycle_epochs}")
     parts += [f"ensemble{options.ensemble}"] if options.ensemble else []
     return "-".join([*parts, f"seed{options.seed}"])
 

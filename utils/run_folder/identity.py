@@ -1,6 +1,6 @@
 """The identity of a run: what must not change when it is resumed."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from utils.command_line.options import LargeImageOptions, Options, changes_results, effective
 from utils.command_line.rows import Setting
@@ -18,12 +18,12 @@ def deciding(options: Mapping[str, Setting], *, parts: bool) -> dict[str, Settin
     return {name: value for name, value in options.items() if changes_results(name, parts=parts)}
 
 
-def difference(saved: Mapping[str, object], own: Mapping[str, object]) -> str | None:
+def difference(saved: Mapping[str, object], own: Mapping[str, object], but: Collection[str] = ()) -> str | None:
     """The first entry in which two runs differ, in words such as "density 0.1, not 0.2"; None: they are the same.
 
-    A switch that an older version did not have yet was off.
+    Those in `but` may differ. A switch that an older version did not have yet was off.
     """
-    for name in {**own, **saved}:
+    for name in (name for name in {**own, **saved} if name not in but):
         if name not in own or own[name] != saved.get(name, False):
             return f"{name} {saved.get(name)}, not {own.get(name)}"
     return None

@@ -25,7 +25,7 @@ from utils.files.errors import explained
 from utils.run_folder.finished import read_run, reading
 from utils.run_folder.tickets import load_ticket
 from utils.training.costs import COUNTINGS, trained_epochs
-from utils.training.plan import one_training
+from utils.training.plan import parts_of
 
 SNIP_IMAGES = 10  # per class, as SNIP's authors use
 UPDATES = 20  # in which a run too short for the recipe's ΔT divides its first phase
@@ -102,7 +102,7 @@ def masking_arguments(
     first_end = phases[0].end
     prune_ends: dict[str | None, int] = {
         "one-shot": first_end,
-        "gradual": round(options.prune_end * one_training(options) * steps_per_epoch),
+        "gradual": round(options.prune_end * parts_of(options) * steps_per_epoch),
     }
     # rounded up: fewer than UPDATES, the last of them ΔT before the end, or less where ΔT does not divide the phase
     frequency = min(options.update_limit, math.ceil(first_end / UPDATES))

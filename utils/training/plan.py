@@ -41,13 +41,18 @@ def lr_warning(options: ModelOptions, batch_size: int, parts: int) -> str | None
 
 
 def one_training(options: Options) -> int:
-    """The epochs of a single network's training: what options in parts of the run are relative to.
+    """The epochs of a single network's training.
 
     With --edst that is exploration and one refinement, with pruning and fine-tuning the dense training before it.
     """
     if options.edst:
         return options.exploration_epochs + options.refine_epochs
     return options.epochs - _fine_tune_epochs(options)
+
+
+def parts_of(options: Options) -> int:
+    """The epochs that options in parts of the run are relative to."""
+    return options.parts_of or one_training(options)
 
 
 def early_epochs(options: Options) -> int | None:
@@ -59,9 +64,12 @@ def early_epochs(options: Options) -> int | None:
 
 
 def normal(options: Options, steps_per_epoch: int, scale: float) -> list[Phase]:
-    """One phase; after one-shot pruning (PF) a second one, of fine-tuning."""
-    first = _first_phase(options, one_training(options), steps_per_epoch, scale)
-    after = _fine_tune_epochs(options) * steps_per_epoch
+    """One phase; with --continue-epochs, and after one-shot pruning (PF) of fine-tuning, a second one."""
+    fine_tune = _fine_tune_epochs(options)
+    first = _first_phase(options, options.normal_epochs - fine_tune, steps_per_epoch, scale)
+    if options.continue_epochs:
+        return phases.continued(first, options.continue_epochs * steps_per_epoch)
+    after = fine_tune * steps_per_epoch
     return phases.fine_tuning(first, after, scale * options.fine_tune_lr) if after else [first]
 
 
@@ -96,7 +104,7 @@ PLANS: dict[str, Plan] = {"sup_tickets": sup_tickets, "edst": edst, "snapshot": 
 
 def _first_phase(options: Options, epochs: int, steps_per_epoch: int, scale: float, **changes: Any) -> Phase:
     """A first phase of so many epochs, its learning rate as the options say."""
-    whole = one_training(options) if options.lr_parts == "run" else None
+    whole = parts_of(options) if options.lr_parts == "run" else None
     settings = {"milestones": options.lr_drops, "warmup": options.warmup, "parts_of": whole, **changes}
     return normal_phase(epochs, steps_per_epoch, scale * options.lr, **settings)
 
@@ -105,7 +113,7 @@ def _cyclic(
     options: Options, steps_per_epoch: int, scale: float, explorations: Sequence[Exploration | None], shape: str
 ) -> list[Phase]:
     return phases.sup_tickets(
-        _first_phase(options, options.epochs - options.tickets * options.cycle_epochs, steps_per_epoch, scale),
+        _first_phase(options, options.normal_epochs, steps_per_epoch, scale),
         options.tickets,
         options.cycle_epochs * steps_per_epoch,
         scale * options.lr_low,

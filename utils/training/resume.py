@@ -1,13 +1,15 @@
-"""A run goes on from one of its checkpoints, or says why it cannot."""
+"""A run goes on from one of its checkpoints, or begins with another's, or says why it cannot."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import torch
 
 from sparselearning.errors import UsageError
 from sparselearning.kinds import misfit
+from utils.command_line.options import ENDING
 from utils.files.typed import checked
-from utils.run_folder.checkpoints import check_kept, find_checkpoints, load_checkpoint
+from utils.run_folder.checkpoints import check_kept, check_run, checkpoint_path, find_checkpoints, load_checkpoint
 from utils.run_folder.contents import State
 from utils.training.run import Run
 
@@ -24,7 +26,6 @@ def resume(run: Run, which: str) -> str:
     for path in find_checkpoints(run.folder, which):
         try:
             state = load_checkpoint(path, run.identity())
-            before = state.setdefault("circumstances", run.circumstances())  # older ones do not say
             restore(run, state)
             check_kept(run.folder, len(run.results["tickets"]) if run.options.save_tickets else 0)
         except UsageError as error:
@@ -33,18 +34,51 @@ def resume(run: Run, which: str) -> str:
             passed_over += f"passed over {path}: {error}\n"
             continue
         check_same_step(run)
-        line = f"{passed_over}resumed from {path}, at step {run.step} of {run.phases[-1].end}"
-        if before != (now := run.circumstances()):
-            line += f"\nnote: {before} before, {now} from here: the bits are not those of an uninterrupted run"
-        return line
+        return f"{passed_over}resumed from {path}, at step {run.step} of {run.phases[-1].end}{_note(run, state)}"
     check_same_step(run)
     if passed_over:
         raise UsageError(f"no checkpoint to go on from: {passed_over.splitlines()[0]}")
-    return f"no checkpoint in {run.folder} yet: starting at step 0"
+    return f"no checkpoint in {run.folder} yet" + ("" if run.options.start_from else ": starting at step 0")
 
 
-def restore(run: Run, content: Mapping[str, object]) -> None:
+def start_from(run: Run, source: Path) -> str:
+    """Begin at the end of the normal phase of the run in a folder; returns a line that says so.
+
+    What comes at the end of a phase is still to be done, as this run does it: a ticket, its evaluation, a checkpoint.
+
+    Raises:
+        UsageError: that run is another one up to there, or kept no checkpoint of that step.
+    """
+    path, like = checkpoint_path(source, run.phases[0].end), run.identity()
+    if source.resolve() == run.folder.resolve():
+        raise UsageError(f"--start-from {source} is the folder of this run itself: give another --output-dir")
+    for newest in find_checkpoints(source, "auto"):  # the step of another one may have another number
+        check_run(newest, like, but=ENDING)
+        break
+    if not path.is_dir():
+        raise UsageError(
+            f"{source} has no {path.relative_to(source)}, the checkpoint at the end of its normal phase: runs that go "
+            f"on after it keep it, but older versions did not; take another run, or train it again"
+        )
+    state = load_checkpoint(path, like, but=ENDING)
+    fresh = run.state_dict()
+    state |= {"phases_done": 0, "results": fresh["results"], "superposition": fresh["superposition"]}
+    restore(run, state)
+    check_same_step(run)
+    line = f"starting from {source}, at the end of its normal phase: step {run.step} of {run.phases[-1].end}"
+    return line + _note(run, state)
+
+
+def _note(run: Run, state: Mapping[str, object]) -> str:
+    """A line where a run does not go on as it was computed before."""
+    if (before := state["circumstances"]) == (now := run.circumstances()):
+        return ""
+    return f"\nnote: {before} before, {now} from here: the bits are not those of an uninterrupted run"
+
+
+def restore(run: Run, content: dict[str, object]) -> None:
     """Give a run the state of a checkpoint. Raises UsageError where it does not fit this run."""
+    content.setdefault("circumstances", run.circumstances())  # older ones do not say
     try:
         state = checked(content, State, "the state")
         if problem := misfit(state, _expected(run, state)):

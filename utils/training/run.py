@@ -158,7 +158,7 @@ class Run:
             "exempt": " ".join(options.exempt),
             "limit_train": options.limit_train,
             "valid_fraction": options.valid_fraction,
-            **self.data.about,
+            **({"start_from": options.start_from} if options.start_from else {}),
         }
 
     def save_ticket(self, name: str, ticket: Mapping[str, Tensor], **more: object) -> None:
@@ -217,6 +217,9 @@ class Run:
         """Write a checkpoint of this very step into the run folder; the processes wait for each other."""
         path = checkpoint_path(self.folder, self.step)
         if self.accelerator.is_main_process:
-            save_checkpoint(path, self.step, self.state_dict(), self.identity())
+            first = self.phases[0]
+            another_ending = first.name == "normal" and len(self.phases) > 1  # may start from there
+            keep = checkpoint_path(self.folder, first.end) if another_ending else None
+            save_checkpoint(path, self.step, self.state_dict(), self.identity(), keep)
         self.accelerator.wait_for_everyone()
         return path
