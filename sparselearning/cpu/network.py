@@ -1,0 +1,135 @@
+"""A network as a graph whose sparse layers hand maps to one another."""
+
+import operator
+from collections.abc import Container
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import fx, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from sparselearning.cpu.layers import SparseConvolution
+from sparselearning.cpu.steps import Affine, Pool, SparseLinear, plain
+
+RELU = (F.relu, torch.relu, torch.relu_, "relu", "relu_")
+ADD = (operator.add, operator.iadd, torch.add, "add", "add_")
+NOTHING = (nn.Identity, nn.Dropout, nn.Dropout2d)  # in evaluation
+
+
+def traced(model: nn.Module) -> fx.GraphModule | None:
+    """The model as a graph, batch norms folded into the convolutions before them; None if it has none.
+
+    A model has no graph if what it computes depends on numbers, or it is written in ways that torch.fx cannot follow.
+    """
+    try:
+        graph = fx.symbolic_trace(model)
+    except Exception:  # whatever a model's own code raises when it is given no numbers
+        return None
+    modules = dict(graph.named_modules())
+    calls = [node.target for node in graph.graph.nodes if node.op == "call_module"]
+    for node in list(graph.graph.nodes):
+        module = modules.get(str(node.target)) if node.op == "call_module" else None
+        before = node.args[0] if module is not None and node.args else None
+        if isinstance(module, NOTHING) and isinstance(before, fx.Node):
+            node.replace_all_uses_with(before)
+            graph.graph.erase_node(node)
+        elif type(module) is nn.BatchNorm2d and module.running_mean is not None and isinstance(before, fx.Node):
+            name = str(before.target)
+            # a layer that is called elsewhere too, or read by another, keeps its own outputs
+            if type(modules.get(name)) is nn.Conv2d and calls.count(name) == 1 and len(before.users) == 1:
+                modules[name] = fuse_conv_bn_eval(modules[name], module)  # type: ignore[type-var]
+                graph.set_submodule(name, modules[name])
+                node.replace_all_uses_with(before)
+                graph.graph.erase_node(node)
+    graph.delete_all_unused_submodules()
+    graph.recompile()
+    return graph
+
+
+def on_maps(graph: fx.GraphModule, chosen: Container[str]) -> fx.GraphModule:
+    """The graph with the chosen layers sparse, and maps instead of tensors between them wherever that can be.
+
+    Args:
+        chosen: names of layers that `fits` says can be sparse.
+    """
+    modules = dict(graph.named_modules())
+    edges = [max(modules[name].padding) for name in modules if name in chosen and type(modules[name]) is nn.Conv2d]
+    builder = _Builder(graph, modules, chosen, edge=max(edges, default=0))
+    for node in list(graph.graph.nodes):
+        builder.visit(node)
+    graph.delete_all_unused_submodules()
+    graph.graph.lint()
+    graph.recompile()
+    return graph
+
+
+class _Builder:
+    """Goes through a graph in its order and replaces what can work on maps."""
+
+    def __init__(self, graph: fx.GraphModule, modules: dict[str, nn.Module], chosen: Container[str], edge: int) -> None:
+        self.graph, self.modules, self.chosen, self.edge = graph, modules, chosen, edge
+        self.steps: dict[fx.Node, Any] = {}  # the nodes that make maps
+
+    def visit(self, node: fx.Node) -> None:
+        """Replace one node, or give it tensors."""
+        module = self.modules.get(str(node.target)) if node.op == "call_module" else None
+        maps = [x for x in node.all_input_nodes if x in self.steps]
+        if module is not None and str(node.target) in self.chosen:
+            if isinstance(module, nn.Linear):
+                self.plain_inputs(node, maps)
+                self.graph.set_submodule(str(node.target), SparseLinear(module))
+            else:
+                self.replace(node, SparseConvolution(module, edge=self.edge))  # type: ignore[arg-type]
+        elif maps and (type(module) is nn.ReLU or node.target in RELU):
+            self.rectify(node, maps[0])
+        elif maps and type(module) is nn.BatchNorm2d and module.running_mean is not None:
+            self.replace(node, Affine(module, edge=self.edge))
+        elif maps and module is not None and Pool.fits(module):
+            self.replace(node, Pool(module, edge=self.edge))  # type: ignore[arg-type]
+        elif len(maps) == 2 and node.target in ADD and not node.kwargs:
+            self.add(node, *maps)
+        else:
+            self.plain_inputs(node, maps)
+
+    def replace(self, node: fx.Node, step: nn.Module, *arguments: fx.Node) -> None:
+        """Let a step make what the node made, of the same inputs if no others are given."""
+        name = f"step_{len(self.steps)}"
+        self.graph.add_submodule(name, step)
+        with self.graph.graph.inserting_after(node):
+            new = self.graph.graph.call_module(name, arguments or tuple(node.all_input_nodes))
+        node.replace_all_uses_with(new)
+        self.graph.graph.erase_node(node)
+        self.steps[new] = step
+
+    def rectify(self, node: fx.Node, x: fx.Node) -> None:
+        """ReLU: by the step before it, if nothing else reads what that makes."""
+        step = self.steps[x]
+        if len(x.users) == 1 and isinstance(step, SparseConvolution | Affine):
+            step.least = 0.0
+            node.replace_all_uses_with(x)
+            self.graph.graph.erase_node(node)
+        else:
+            step = Affine(edge=self.edge)
+            step.least = 0.0
+            self.replace(node, step)
+
+    def add(self, node: fx.Node, first: fx.Node, second: fx.Node) -> None:
+        """A sum: by the convolution that made the later summand, in the place of the earlier one."""
+        order = {x: i for i, x in enumerate(self.graph.graph.nodes)}
+        earlier, later = sorted((first, second), key=order.__getitem__)
+        step = self.steps[later]
+        unread = max(earlier.users, key=order.__getitem__) is node and self.steps[earlier] is not None
+        if isinstance(step, SparseConvolution) and step.least != 0 and len(later.users) == 1 and unread:
+            if max((order[x] for x in earlier.users if x is not node), default=0) < order[later]:
+                later.args = (later.args[0], earlier)
+                node.replace_all_uses_with(later)
+                self.graph.graph.erase_node(node)
+                return
+        self.replace(node, Affine(edge=self.edge), first, second)
+
+    def plain_inputs(self, node: fx.Node, maps: list[fx.Node]) -> None:
+        """Give a node that knows no maps tensors."""
+        for x in maps:
+            with self.graph.graph.inserting_before(node):
+                node.replace_input_with(x, self.graph.graph.call_function(plain, (x,)))
