@@ -10,7 +10,7 @@ from typing import Any
 import numba
 import torch
 
-from sparselearning.cpu.vectors import LANES, MOST, sums
+from sparselearning.cpu.vectors import MOST, sums
 
 INFINITY = float("inf")
 
@@ -94,7 +94,7 @@ def _join(target: Any, source: Any, share: float, mean: bool) -> None:
     """Add a share of the source, or keep the larger of the two; NaN is the largest."""
     if mean:
         for i in range(len(target)):
-            target[i] += source[i] * share
+            target[i] += source[i] * numba.float32(share)
     else:
         for i in range(len(target)):
             target[i] = source[i] if source[i] > target[i] or source[i] != source[i] else target[i]
@@ -107,7 +107,7 @@ def pool(
     padding: tuple[int, int], mean: bool,
 ) -> None:  # fmt: skip
     """The largest value of each window, or the mean, in which the padding counts as zeros."""
-    share = numba.float32(1 / (window[0] * window[1]))
+    share = 1 / (window[0] * window[1])
     for c in numba.prange(channels):
         for r in range(out_height):
             end = c * out_plane + out_first + r * out_row

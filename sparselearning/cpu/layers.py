@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sparselearning.cpu import kernels
-from sparselearning.cpu.maps import Map
+from sparselearning.cpu.maps import Map, size_of
 from sparselearning.cpu.vectors import LANES, MOST
 from sparselearning.errors import UsageError
 
@@ -42,7 +42,7 @@ class SparseConvolution(nn.Module):
     def __init__(self, layer: nn.Conv2d, relu: bool = False, edge: int = 0) -> None:
         super().__init__()
         weight = layer.weight.detach()
-        self.shape, self.stride, self.padding = tuple(weight.shape), layer.stride, zeros_around(layer)
+        self.shape, self.stride, self.padding = tuple(weight.shape), layer.stride, zeros_around(layer) or (0, 0)
         self.least, self.edge = (0.0 if relu else -math.inf), edge
         self.taps = weight.nonzero().T.numpy()  # output and input channel, row and column of each connection
         self.values = weight[weight != 0].numpy()
@@ -60,7 +60,7 @@ class SparseConvolution(nn.Module):
         Raises:
             UsageError: the images do not fit the layer.
         """
-        n, channels, *size = x.shape
+        n, channels, *size = size_of(x)
         window, padding = self.shape[2:], self.padding
         height, width = (
             (side + 2 * p - k) // s + 1 for side, p, k, s in zip(size, padding, window, self.stride, strict=True)
@@ -102,7 +102,7 @@ class SparseConvolution(nn.Module):
 
     def _connections(self, x: Map, split: bool, sources: Any) -> Connections:
         """Those of the layer for a map of this form; once for each."""
-        key = x.n, x.height, x.width, x.padding, x.pitch
+        key = x.n, x.height, x.width, x.padding
         if key not in self.known:
             if len(self.known) == 8:
                 self.known.clear()  # many sizes of images
@@ -130,28 +130,29 @@ class SparseConvolution(nn.Module):
         return max(round(self.shape[1] / most), 1)
 
 
-def zeros_around(layer: nn.Conv2d) -> tuple[int, int]:
-    """Of a convolution's input, above and below and at the left and right.
+def fits(module: nn.Module) -> bool:
+    """Can it be sparse: a linear layer, or a convolution of dilation 1 in one group with zeros around its input?"""
+    if type(module) is nn.Conv2d:
+        return module.dilation == (1, 1) and module.groups == 1 and zeros_around(module) is not None
+    return type(module) is nn.Linear
 
-    Raises:
-        UsageError: they are no zeros, or not as many on either side.
-    """
+
+def zeros_around(layer: nn.Conv2d) -> tuple[int, int] | None:
+    """Of a convolution's input, above and below, and at the left and the right; None: there are others, or no zeros."""
     height, width = layer.kernel_size
-    if layer.padding_mode == "zeros":
-        if not isinstance(layer.padding, str):
-            return layer.padding[0], layer.padding[1]
-        if layer.padding == "valid":
-            return 0, 0
-        if height % 2 == width % 2 == 1:
-            return height // 2, width // 2
-    raise UsageError(f"a convolution with padding {layer.padding!r} of {layer.padding_mode} has no sparse kernel")
+    if layer.padding_mode != "zeros" or (layer.padding == "same" and not height % 2 == width % 2 == 1):
+        return None
+    if isinstance(layer.padding, str):
+        return (height // 2, width // 2) if layer.padding == "same" else (0, 0)
+    return layer.padding[0], layer.padding[1]
 
 
 @lru_cache(1024)
 def places(first: int, row: int, rows: int, pixel: int, pixels: int, length: int) -> Any:
     """Where vectors lie that together are `length` floats of each of `pixels` in each of `rows`, int32."""
-    starts = [np.arange(count) * step for count, step in ((rows, row), (pixels, pixel), (-(-length // LANES), LANES))]
-    return (first + sum(np.ix_(*starts))).reshape(-1).astype(np.int32)
+    lines, columns, vectors = np.arange(rows) * row, np.arange(pixels) * pixel, np.arange(0, length, LANES)
+    together = first + lines[:, None, None] + columns[:, None] + vectors
+    return together.reshape(-1).astype(np.int32)
 
 
 def phases(x: Map | Tensor, stride: tuple[int, ...], padding: tuple[int, int], kept: tuple[int, int]) -> Map:
@@ -161,7 +162,7 @@ def phases(x: Map | Tensor, stride: tuple[int, ...], padding: tuple[int, int], k
         kept: how many of the s · t phases a window reads, down and across; each is a channel.
     """
     images = x if isinstance(x, Tensor) else x.tensor()
-    n, channels, *size = images.shape
+    n, channels, *size = size_of(images)
     rows, columns = (-(-(side + 2 * p) // s) for side, p, s in zip(size, padding, stride, strict=True))
     (p, q), (s, t) = padding, stride
     padded = F.pad(images, (q, columns * t - size[1] - q, p, rows * s - size[0] - p))

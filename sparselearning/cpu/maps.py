@@ -16,8 +16,8 @@ from sparselearning.cpu.vectors import LANES
 class Map:
     """Activations of shape (n, channels, height, width), float32, padded with zeros.
 
-    A pixel is `n` floats, one of each image. `padding` rows of zeros lie above and below a channel, and at least
-    `padding` zero pixels between a row and the next, which are the right edge of the one and the left edge of the other.
+    A pixel is `n` floats, one of each image. `padding` rows of zeros lie above and below a channel, and
+    `padding` zero pixels between a row and the next, which are the right edge of the one and the left edge of the next.
     """
 
     n: int
@@ -25,23 +25,21 @@ class Map:
     height: int
     width: int
     padding: int
-    pitch: int  # pixels from one row to the next
     array: Any  # of numpy, flat
 
     @classmethod
-    def empty(cls, n: int, channels: int, height: int, width: int, padding: int, pitch: int = 0) -> Map:
+    def empty(cls, n: int, channels: int, height: int, width: int, padding: int) -> Map:
         """A map with its edges, whose pixels are to be written."""
-        pitch = max(pitch, width + padding)
-        size = channels * (height + 2 * padding) * pitch * n
+        size = channels * (height + 2 * padding) * (width + padding) * n
         beyond = padding * n + LANES  # the last edge, and what a vector reads behind it
-        new = cls(n, channels, height, width, padding, pitch, torch.empty(size + beyond).numpy())
+        new = cls(n, channels, height, width, padding, torch.empty(size + beyond).numpy())
         kernels.clear_edges(new.array, channels, new.plane, new.first, new.row, height, width * n)
         return new
 
     @classmethod
     def of(cls, x: Tensor, padding: int) -> Map:
         """(N, C, H, W), any strides."""
-        new = cls.empty(*x.shape, padding)
+        new = cls.empty(*size_of(x), padding)
         new.tensor().copy_(x.detach())
         return new
 
@@ -53,7 +51,7 @@ class Map:
     @property
     def row(self) -> int:
         """Floats from a row to the next."""
-        return self.pitch * self.n
+        return (self.width + self.padding) * self.n
 
     @property
     def plane(self) -> int:
@@ -74,3 +72,9 @@ class Map:
         """(n, channels, height, width), a view."""
         strides = (1, self.plane, self.row, self.n)
         return torch.from_numpy(self.array).as_strided(self.shape, strides, self.first)
+
+
+def size_of(images: Map | Tensor) -> tuple[int, int, int, int]:
+    """(N, C, H, W)."""
+    n, channels, height, width = images.shape
+    return n, channels, height, width

@@ -7,44 +7,12 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import fx, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from sparselearning.cpu.layers import SparseConvolution
-from sparselearning.cpu.steps import Affine, Pool, SparseLinear, plain
+from sparselearning.cpu.layers import SparseConvolution, zeros_around
+from sparselearning.cpu.steps import Affine, Plain, Pool, SparseLinear
 
 RELU = (F.relu, torch.relu, torch.relu_, "relu", "relu_")
 ADD = (operator.add, operator.iadd, torch.add, "add", "add_")
-NOTHING = (nn.Identity, nn.Dropout, nn.Dropout2d)  # in evaluation
-
-
-def traced(model: nn.Module) -> fx.GraphModule | None:
-    """The model as a graph, batch norms folded into the convolutions before them; None if it has none.
-
-    A model has no graph if what it computes depends on numbers, or it is written in ways that torch.fx cannot follow.
-    """
-    try:
-        graph = fx.symbolic_trace(model)
-    except Exception:  # whatever a model's own code raises when it is given no numbers
-        return None
-    modules = dict(graph.named_modules())
-    calls = [node.target for node in graph.graph.nodes if node.op == "call_module"]
-    for node in list(graph.graph.nodes):
-        module = modules.get(str(node.target)) if node.op == "call_module" else None
-        before = node.args[0] if module is not None and node.args else None
-        if isinstance(module, NOTHING) and isinstance(before, fx.Node):
-            node.replace_all_uses_with(before)
-            graph.graph.erase_node(node)
-        elif type(module) is nn.BatchNorm2d and module.running_mean is not None and isinstance(before, fx.Node):
-            name = str(before.target)
-            # a layer that is called elsewhere too, or read by another, keeps its own outputs
-            if type(modules.get(name)) is nn.Conv2d and calls.count(name) == 1 and len(before.users) == 1:
-                modules[name] = fuse_conv_bn_eval(modules[name], module)  # type: ignore[type-var]
-                graph.set_submodule(name, modules[name])
-                node.replace_all_uses_with(before)
-                graph.graph.erase_node(node)
-    graph.delete_all_unused_submodules()
-    graph.recompile()
-    return graph
 
 
 def on_maps(graph: fx.GraphModule, chosen: Container[str]) -> fx.GraphModule:
@@ -54,8 +22,8 @@ def on_maps(graph: fx.GraphModule, chosen: Container[str]) -> fx.GraphModule:
         chosen: names of layers that `fits` says can be sparse.
     """
     modules = dict(graph.named_modules())
-    edges = [max(modules[name].padding) for name in modules if name in chosen and type(modules[name]) is nn.Conv2d]
-    builder = _Builder(graph, modules, chosen, edge=max(edges, default=0))
+    zeros = [zeros_around(x) or (0, 0) for name, x in modules.items() if name in chosen and type(x) is nn.Conv2d]
+    builder = _Builder(graph, modules, chosen, edge=max(map(max, zeros), default=0))
     for node in list(graph.graph.nodes):
         builder.visit(node)
     graph.delete_all_unused_submodules()
@@ -115,21 +83,22 @@ class _Builder:
             self.replace(node, step)
 
     def add(self, node: fx.Node, first: fx.Node, second: fx.Node) -> None:
-        """A sum: by the convolution that made the later summand, in the place of the earlier one."""
+        """A sum: by the convolution that made the later summand, in the place of the earlier one if that is free."""
         order = {x: i for i, x in enumerate(self.graph.graph.nodes)}
         earlier, later = sorted((first, second), key=order.__getitem__)
         step = self.steps[later]
-        unread = max(earlier.users, key=order.__getitem__) is node and self.steps[earlier] is not None
-        if isinstance(step, SparseConvolution) and step.least != 0 and len(later.users) == 1 and unread:
-            if max((order[x] for x in earlier.users if x is not node), default=0) < order[later]:
-                later.args = (later.args[0], earlier)
-                node.replace_all_uses_with(later)
-                self.graph.graph.erase_node(node)
-                return
-        self.replace(node, Affine(edge=self.edge), first, second)
+        own = isinstance(step, SparseConvolution) and step.least != 0 and len(later.users) == 1
+        free = all(x in self.steps and order[x] < order[later] for x in earlier.users if x is not node)
+        if own and free:
+            later.args = (later.args[0], earlier)
+            node.replace_all_uses_with(later)
+            self.graph.graph.erase_node(node)
+        else:
+            self.replace(node, Affine(edge=self.edge), first, second)
 
     def plain_inputs(self, node: fx.Node, maps: list[fx.Node]) -> None:
         """Give a node that knows no maps tensors."""
         for x in maps:
+            self.graph.add_submodule("plain", Plain())
             with self.graph.graph.inserting_before(node):
-                node.replace_input_with(x, self.graph.graph.call_function(plain, (x,)))
+                node.replace_input_with(x, self.graph.graph.call_module("plain", (x,)))

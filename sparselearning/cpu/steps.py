@@ -4,7 +4,6 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from sparselearning.cpu import kernels
@@ -24,7 +23,8 @@ class SparseLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(…, C) → (…, O)."""
-        return self.pixel(x.reshape(-1, x.shape[-1], 1, 1)).tensor().reshape(*x.shape[:-1], -1)
+        out: Map = self.pixel(x.reshape(-1, x.shape[-1], 1, 1))
+        return out.tensor().reshape(*x.shape[:-1], -1)
 
 
 class Affine(nn.Module):
@@ -92,19 +92,9 @@ def pair(sizes: int | Sequence[int]) -> tuple[int, int]:
     return (sizes, sizes) if isinstance(sizes, int) else (sizes[0], sizes[1])
 
 
-def plain(x: Map) -> Tensor:
-    """The map as a tensor, for layers that know no maps."""
-    return x.tensor()
-
-
-def as_tensors(layer: SparseConvolution) -> nn.Module:
-    """The layer between others that know no maps."""
-    return nn.Sequential(layer, Plain())
-
-
 class Plain(nn.Module):
-    """`plain` as a module."""
+    """A map as a tensor, for layers that know no maps."""
 
     def forward(self, x: Map) -> Tensor:
-        """(N, C, H, W) → the same."""
-        return torch.as_tensor(x.tensor())
+        """(N, C, H, W), a view of the map."""
+        return x.tensor()

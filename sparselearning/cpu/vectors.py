@@ -3,9 +3,9 @@
     out[o, p] = Σ_k values[k] · in[offsets[k] + p]    over the connections k of output channel o, for all positions p
 
 A channel of the input is a padded map, so that a connection is one offset whatever its channel and its place in the
-window. Sixteen outputs are a vector. The sums of a block of up to eight vectors stay in registers over all connections of a
-channel, each of which costs one multiply-add a vector. Loops of numba's Python would keep them in memory, fifteen times
-slower. The instructions are the same for every processor: LLVM splits the vectors to its size.
+window. Sixteen outputs are a vector. The sums of a block of up to eight vectors stay in registers over all connections
+of a channel, each of which costs one multiply-add a vector. Loops of numba's Python would keep them in memory, fifteen
+times slower. The instructions are the same for every processor: LLVM splits the vectors to its size.
 
 Arrays are given by their addresses; offsets and places count floats.
 """

@@ -1,0 +1,140 @@
+"""A sparse network on a CPU: layers whose absent connections are not computed, where that is measured to be faster."""
+
+import copy
+import importlib.util
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from statistics import median
+
+import torch
+from torch import Tensor, fx, nn
+from torch.utils.hooks import RemovableHandle
+
+from sparselearning.cpu.tracing import traced
+from sparselearning.errors import UsageError
+from sparselearning.kinds import kind_of
+from sparselearning.layers import unwrap
+
+TILE = 16  # images at a time: a vector of the kernels
+SECONDS, FEWEST, MOST = 0.04, 5, 100  # of a measurement, and turns of it
+TOLERANCE = 1e-4  # of a whole network's outputs, relative to the largest: sums are added in another order
+
+
+class SparseNetwork(nn.Module):
+    """A graph of sparse layers; a batch goes through it in parts that stay in the cache."""
+
+    def __init__(self, graph: nn.Module) -> None:
+        super().__init__()
+        self.graph = graph
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(N, …) → (N, …), without gradients."""
+        with torch.no_grad():
+            return torch.cat([self.graph(images[i : i + TILE]) for i in range(0, len(images), TILE)])
+
+
+def sparse_inference(model: nn.Module, example_input: Tensor) -> nn.Module:
+    """A copy of the model in evaluation mode that is faster on this machine's CPU, by its absent connections.
+
+    Batch norms are folded into the convolutions before them. Every convolution (dilation 1, groups 1) and linear layer
+    is then timed, dense and sparse in turn, with the input that it has in `model(example_input)` and torch's present
+    number of threads, and becomes sparse where that is faster. The copy takes batches of any size, but is chosen for
+    that of the example; it computes in float32 and equals the model but for rounding.
+
+    A model that torch.fx cannot trace keeps its batch norms, and a tensor between any two layers, which is slower.
+    Without numba, the extra `cpu`, all layers stay dense, and a warning says so.
+
+    Args:
+        model: takes one tensor whose first dimension is the batch, and makes one.
+        example_input: such a tensor.
+
+    Raises:
+        UsageError: model or input are not float32 on a CPU, or the model computes at random in evaluation.
+    """
+    model = unwrap(model)
+    wrong = next((p for p in model.parameters() if (p.dtype, p.device.type) != (torch.float32, "cpu")), None)
+    if wrong is not None or not isinstance(example_input, Tensor):
+        given = kind_of(example_input if wrong is None else wrong)
+        raise UsageError(f"sparse inference is for float32 on a CPU, not {given}: use model.float().cpu() and a tensor")
+    own = copy.deepcopy(model).eval().requires_grad_(False)
+    graph = traced(own)
+    dense = own if graph is None else graph
+    if importlib.util.find_spec("numba") is None:
+        warnings.warn("numba is not installed, all layers stay dense: pip install 'sup-tickets[cpu]'", stacklevel=2)
+        return dense
+    with torch.no_grad():
+        sparse = SparseNetwork(_sparse(dense, example_input))
+        expected = dense(example_input)
+        if not isinstance(expected, Tensor):
+            raise UsageError(f"the model makes {kind_of(expected)}: sparse inference is for one tensor in, one out")
+        outputs = sparse(example_input)
+        scale = expected.nan_to_num().abs().max().item()
+        if not torch.allclose(outputs, expected, rtol=0, atol=TOLERANCE * scale, equal_nan=True):
+            raise UsageError("the sparse copy makes other outputs than the model: does it compute at random?")
+        return sparse if is_faster(lambda: sparse(example_input), lambda: dense(example_input)) else dense
+
+
+def _sparse(dense: nn.Module, example_input: Tensor) -> nn.Module:
+    """A copy of the network whose layers are sparse where that is faster."""
+    from sparselearning.cpu.layers import SparseConvolution, fits  # which import numba
+    from sparselearning.cpu.network import on_maps
+    from sparselearning.cpu.steps import Plain, SparseLinear
+
+    own = copy.deepcopy(dense)
+    layers = {name: layer for name, layer in own.named_modules() if fits(layer)}
+    chosen = _faster_sparse(own, layers, example_input[:TILE])
+    if isinstance(own, fx.GraphModule):
+        return on_maps(own, chosen)
+    for name in chosen:
+        layer = layers[name]
+        linear = isinstance(layer, nn.Linear)
+        own.set_submodule(name, SparseLinear(layer) if linear else nn.Sequential(SparseConvolution(layer), Plain()))
+    return own
+
+
+def _faster_sparse(model: nn.Module, layers: Mapping[str, nn.Conv2d | nn.Linear], example_input: Tensor) -> set[str]:
+    """The names of the layers that are faster sparse between sparse ones than dense between dense ones."""
+    from sparselearning.cpu.layers import SparseConvolution
+    from sparselearning.cpu.maps import Map
+    from sparselearning.cpu.steps import SparseLinear
+
+    chosen: set[str] = set()
+
+    def measured(name: str, layer: nn.Conv2d | nn.Linear) -> RemovableHandle:
+        def hook(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+            handles.pop(name).remove()  # it counts once, and may be called here
+            x = arguments[0].contiguous()
+            if isinstance(layer, nn.Linear):
+                linear = SparseLinear(layer)
+                faster = is_faster(lambda: linear(x), lambda: layer(x))
+            else:
+                convolution = SparseConvolution(layer)
+                given = Map.of(x, max(convolution.padding))
+                faster = is_faster(lambda: convolution(given), lambda: layer(x))
+            if faster:
+                chosen.add(name)
+
+        return layer.register_forward_pre_hook(hook)
+
+    handles = {name: measured(name, layer) for name, layer in layers.items()}
+    model(example_input)
+    for handle in handles.values():  # of layers that are not called
+        handle.remove()
+    return chosen
+
+
+def is_faster(one: Callable[[], object], other: Callable[[], object]) -> bool:
+    """By the medians of calls in turn, the first of which do not count."""
+    times: list[tuple[float, float]] = []
+    one(), other()
+    while len(times) < FEWEST or (sum(map(sum, times)) < SECONDS and len(times) < MOST):
+        times.append((seconds(one), seconds(other)))
+    return median(a for a, _ in times) < median(b for _, b in times)
+
+
+def seconds(call: Callable[[], object]) -> float:
+    """How long it takes."""
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
