@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -13,8 +14,8 @@ from sparselearning.cpu.vectors import LANES
 
 
 @dataclass(frozen=True)
-class Map:
-    """Activations of shape (n, channels, height, width), float32, padded with zeros.
+class Form:
+    """How activations of shape (n, channels, height, width) lie in memory, padded with zeros.
 
     A pixel is `n` floats, one of each image. `padding` rows of zeros lie above and below a channel, and
     `padding` zero pixels between a row and the next, which are the right edge of the one and the left edge of the next.
@@ -25,56 +26,58 @@ class Map:
     height: int
     width: int
     padding: int
-    array: Any  # of numpy, flat
 
-    @classmethod
-    def empty(cls, n: int, channels: int, height: int, width: int, padding: int) -> Map:
-        """A map with its edges, whose pixels are to be written."""
-        size = channels * (height + 2 * padding) * (width + padding) * n
-        beyond = padding * n + LANES  # the last edge, and what a vector reads behind it
-        new = cls(n, channels, height, width, padding, torch.empty(size + beyond).numpy())
-        kernels.clear_edges(new.array, channels, new.plane, new.first, new.row, height, width * n)
-        return new
-
-    @classmethod
-    def of(cls, x: Tensor, padding: int) -> Map:
-        """(N, C, H, W), any strides."""
-        new = cls.empty(*size_of(x), padding)
-        new.tensor().copy_(x.detach())
-        return new
-
-    @property
-    def shape(self) -> tuple[int, int, int, int]:
-        """(n, channels, height, width)"""
-        return self.n, self.channels, self.height, self.width
-
-    @property
+    @cached_property
     def row(self) -> int:
         """Floats from a row to the next."""
         return (self.width + self.padding) * self.n
 
-    @property
+    @cached_property
     def plane(self) -> int:
         """Floats from a channel to the next."""
         return (self.height + 2 * self.padding) * self.row
 
-    @property
+    @cached_property
     def first(self) -> int:
         """Floats before the first pixel of a channel."""
-        return self.padding * self.row + self.padding * self.n
+        return self.padding * (self.row + self.n)
+
+    @cached_property
+    def size(self) -> int:
+        """Floats of the whole map, with the last edge and what a vector reads behind it."""
+        return self.channels * self.plane + self.padding * self.n + LANES
+
+
+class Map:
+    """Activations of a form, float32: `array` is numpy's, flat."""
+
+    def __init__(self, form: Form) -> None:
+        """The edges are zeros, the pixels are to be written."""
+        self.form = form
+        self.array: Any = torch.empty(form.size).numpy()
+        length = form.width * form.n
+        kernels.clear_edges(self.array, form.channels, form.plane, form.first, form.row, form.height, length)
+
+    @classmethod
+    def of(cls, x: Tensor, padding: int) -> Map:
+        """(N, C, H, W), any strides."""
+        new = cls(Form(*size_of(x), padding))
+        new.tensor().copy_(x.detach())
+        return new
 
     @property
     def place(self) -> tuple[Any, int, int, int]:
         """As the kernels take it."""
-        return self.array, self.first, self.row, self.plane
+        return self.array, self.form.first, self.form.row, self.form.plane
 
     def tensor(self) -> Tensor:
         """(n, channels, height, width), a view."""
-        strides = (1, self.plane, self.row, self.n)
-        return torch.from_numpy(self.array).as_strided(self.shape, strides, self.first)
+        form = self.form
+        shape, strides = (form.n, form.channels, form.height, form.width), (1, form.plane, form.row, form.n)
+        return torch.from_numpy(self.array).as_strided(shape, strides, form.first)
 
 
-def size_of(images: Map | Tensor) -> tuple[int, int, int, int]:
+def size_of(images: Tensor) -> tuple[int, int, int, int]:
     """(N, C, H, W)."""
     n, channels, height, width = images.shape
     return n, channels, height, width

@@ -2,13 +2,13 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
-import numpy as np
 from torch import Tensor, nn
 
 from sparselearning.cpu import kernels
-from sparselearning.cpu.layers import SparseConvolution
-from sparselearning.cpu.maps import Map
+from sparselearning.cpu.layers import SparseConvolution, identity
+from sparselearning.cpu.maps import Form, Map
 
 
 class SparseLinear(nn.Module):
@@ -37,13 +37,12 @@ class Affine(nn.Module):
 
     def forward(self, *maps: Map) -> Map:
         """(N, C, H, W), each, and the result."""
-        x = maps[0]
-        out = Map.empty(*x.shape, self.edge)
-        constants = self.constants or (np.ones(x.channels, np.float32), np.zeros(x.channels, np.float32))
+        form = replace(maps[0].form, padding=self.edge)
+        out = Map(form)
+        constants = self.constants or identity(form.channels)
         for i, summand in enumerate(maps):
             least = self.least if i == len(maps) - 1 else -math.inf
-            size = x.height, x.width * x.n
-            kernels.transform(*out.place, *summand.place, *size, *constants, i > 0, least)
+            kernels.transform(*out.place, *summand.place, form.height, form.width * form.n, *constants, i > 0, least)
         return out
 
 
@@ -77,12 +76,13 @@ class Pool(nn.Module):
 
     def forward(self, x: Map) -> Map:
         """(N, C, H, W) → (N, C, H', W')."""
-        sizes = zip((x.height, x.width), self.padding, self.window, self.stride, strict=True)
+        form = x.form
+        sizes = zip((form.height, form.width), self.padding, self.window, self.stride, strict=True)
         height, width = ((side + 2 * p - k) // s + 1 for side, p, k, s in sizes)
-        out = Map.empty(x.n, x.channels, height, width, self.edge)
+        out = Map(Form(form.n, form.channels, height, width, self.edge))
         kernels.pool(
-            *out.place, *x.place, x.channels, height, width, x.height, x.width, x.n, self.window, self.stride,
-            self.padding, self.mean,
+            *out.place, *x.place, form.channels, height, width, form.height, form.width, form.n, self.window,
+            self.stride, self.padding, self.mean,
         )  # fmt: skip
         return out
 

@@ -1,0 +1,136 @@
+"""How a sparse convolution goes over maps of one form: where it reads and writes, and in which order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch.nn.functional as F
+from torch import Tensor
+
+from sparselearning.cpu.maps import Form, Map, size_of
+from sparselearning.cpu.vectors import LANES, MOST
+from sparselearning.errors import UsageError
+
+CACHE = 32 * 1024  # bytes of a first-level cache
+FEWEST = 20  # connections of an output in a part of the input channels: fewer cost more than the part saves
+
+
+@dataclass(frozen=True)
+class Window:
+    """A convolution's geometry."""
+
+    shape: tuple[int, ...]  # of the weight: output and input channels, height and width
+    stride: tuple[int, ...]
+    padding: tuple[int, int]
+
+    @property
+    def phases(self) -> tuple[int, int]:
+        """How many of the rows, and of the columns, of a stride the window reads."""
+        return min(self.stride[0], self.shape[2]), min(self.stride[1], self.shape[3])
+
+    def made(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width of the outputs."""
+        sizes = zip((height, width), self.padding, self.shape[2:], self.stride, strict=True)
+        rows, columns = ((side + 2 * p - k) // s + 1 for side, p, k, s in sizes)
+        return rows, columns
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A layer's way from maps of one form to maps of another, in the words of `kernels.convolve`."""
+
+    read: Form
+    phased: bool  # the stride is undone before, by `phases`
+    sources: Any
+    values: Any
+    offsets: Any
+    starts: Any
+    out: Form
+    targets: Any  # None: rows of the output are no whole vectors, and are computed in a place of their own
+
+
+def plan(given: Form, window: Window, taps: Any, values: Any, edge: int) -> Plan:
+    """The plan for maps of the given form.
+
+    Args:
+        taps: output channel, input channel, row and column of each connection, of shape (4, connections).
+        values: their weights.
+        edge: padding of the map that is made.
+
+    Raises:
+        UsageError: the images do not fit the layer, or are more than its offsets can count.
+    """
+    n, size = given.n, (given.height, given.width)
+    height, width = window.made(*size)
+    if given.channels != window.shape[1] or min(n, height, width) < 1:
+        raise UsageError(f"images of shape {(n, given.channels, *size)} do not fit weights of shape {window.shape}")
+    out, channel, row, column = taps
+    phased = n % LANES != 0 and window.stride != (1, 1)  # a vector has several pixels, which must be neighbors
+    if phased:
+        (s, t), (down, across) = window.stride, window.phases
+        sides = (-(-(side + 2 * p) // step) for side, p, step in zip(size, window.padding, window.stride, strict=True))
+        read, step = Form(n, given.channels * down * across, *sides, 0), (1, 1)
+        channel, row, column = (channel * down + row % s) * across + column % t, row // s, column // t
+    else:
+        read, step = Form(n, given.channels, *size, max(given.padding, *window.padding)), window.stride
+        row, column = row + read.padding - window.padding[0], column + read.padding - window.padding[1]
+    if read.size >= 2**31:
+        raise UsageError(f"{n} images of {read.channels} × {read.height} × {read.width} are too many at once")
+    made = Form(n, window.shape[0], height, width, edge)
+    direct = width * n % LANES == 0
+    if direct:
+        sources = pixels(made, 0, read.row * step[0], n * step[1])
+    else:
+        sources = np.arange(0, read.row * (height - 1) + width * n, LANES, np.int32)
+    connections = _ordered(window, read, (out, channel, row * read.row + column * n), values, sources)
+    return Plan(read, phased, sources, *connections, made, pixels_of(made) if direct else None)
+
+
+def _ordered(window: Window, read: Form, taps: Any, values: Any, sources: Any) -> tuple[Any, Any, Any]:
+    """The connections' values, offsets and starts, part by part of the input channels and output by output.
+
+    A part is so small that what a block of vectors reads of it stays in the cache, for all output channels.
+    """
+    (out, channel, within), outputs = taps, window.shape[0]
+    lines = np.unique((sources[:MOST, None] + np.unique(within)) // LANES).size  # of the cache, for each channel
+    most = max(CACHE / (4 * LANES * lines), FEWEST * outputs * read.channels / max(len(values), 1))
+    parts = max(round(read.channels / most), 1)
+    part, offsets = channel * parts // read.channels, channel * read.plane + within
+    order = np.lexsort((offsets, out, part))
+    ends = np.searchsorted((part * outputs + out)[order], np.arange(parts * outputs + 1))
+    starts = np.stack([ends[i * outputs : (i + 1) * outputs + 1] for i in range(parts)])
+    return values[order], offsets[order].astype(np.int32), starts
+
+
+@lru_cache(256)
+def pixels_of(form: Form) -> Any:
+    """Where the vectors of a map's pixels lie."""
+    return pixels(form, form.first, form.row, form.n)
+
+
+def pixels(form: Form, first: int, row: int, pixel: int) -> Any:
+    """Where the vectors lie of as many pixels as the form has, from `first` on, `row` and `pixel` floats apart; int32.
+
+    Where a vector is a part of a row, pixels lie side by side.
+    """
+    whole = form.n % LANES == 0
+    columns = np.arange(form.width) * pixel if whole else np.arange(1)
+    within = np.arange(0, form.n if whole else form.width * form.n, LANES)
+    together = first + np.arange(form.height)[:, None, None] * row + columns[:, None] + within
+    return together.reshape(-1).astype(np.int32)
+
+
+def phases(x: Tensor, window: Window) -> Map:
+    """Every s-th row together and every t-th column, for a stride of one; (N, C, H, W).
+
+    Those of the s · t phases that a window reads are channels.
+    """
+    n, channels, *size = size_of(x)
+    (p, q), (s, t), (down, across) = window.padding, window.stride, window.phases
+    rows, columns = -(-(size[0] + 2 * p) // s), -(-(size[1] + 2 * q) // t)
+    padded = F.pad(x, (q, columns * t - size[1] - q, p, rows * s - size[0] - p))
+    together = padded.reshape(n, channels, rows, s, columns, t)[:, :, :, :down, :, :across]
+    return Map.of(together.permute(0, 1, 3, 5, 2, 4).reshape(n, -1, rows, columns), 0)
