@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from sparselearning.cpu.inference import sparse_inference
     from sparselearning.errors import UsageError
     from sparselearning.layers import unwrap
     from sparselearning.masking import Masking
@@ -22,6 +23,7 @@ __all__ = [
     "Superposition",
     "UsageError",
     "load_ticket",
+    "sparse_inference",
     "take_ticket",
     "unwrap",
 ]
@@ -38,6 +40,7 @@ if not TYPE_CHECKING:  # to which any name would exist
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         from sparselearning import layers, masking, methods, phases, superposition, tickets
+        from sparselearning.cpu import inference
 
-        modules = (layers, masking, methods, phases, superposition, tickets)
+        modules = (layers, masking, methods, phases, superposition, tickets, inference)
         return next(getattr(module, name) for module in modules if hasattr(module, name))

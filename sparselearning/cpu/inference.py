@@ -27,6 +27,7 @@ class SparseNetwork(nn.Module):
     def __init__(self, graph: nn.Module) -> None:
         super().__init__()
         self.graph = graph
+        self.eval()
 
     def forward(self, images: Tensor) -> Tensor:
         """(N, …) → (N, …), without gradients."""
@@ -94,7 +95,7 @@ def _sparse(dense: nn.Module, example_input: Tensor) -> nn.Module:
 
 
 def _faster_sparse(model: nn.Module, layers: Mapping[str, nn.Conv2d | nn.Linear], example_input: Tensor) -> set[str]:
-    """The names of the layers that are faster sparse between sparse ones than dense between dense ones."""
+    """The names of the layers that are faster sparse than dense, the others around them being sparse."""
     from sparselearning.cpu.layers import SparseConvolution
     from sparselearning.cpu.maps import Map
     from sparselearning.cpu.steps import SparseLinear
@@ -111,7 +112,7 @@ def _faster_sparse(model: nn.Module, layers: Mapping[str, nn.Conv2d | nn.Linear]
             else:
                 convolution = SparseConvolution(layer)
                 given = Map.of(x, max(convolution.window.padding))
-                faster = is_faster(lambda: convolution(given), lambda: layer(x))
+                faster = is_faster(lambda: convolution(given), lambda: Map.of(layer(x), 1))
             if faster:
                 chosen.add(name)
 

@@ -78,13 +78,26 @@ class _Builder:
             node.replace_all_uses_with(x)
             self.graph.graph.erase_node(node)
         else:
-            step = Affine(edge=self.edge)
+            step, order = Affine(edge=self.edge), self.order()
             step.least = 0.0
+            if self.in_place(node):
+                for user in [user for user in x.users if order[user] > order[node]]:
+                    user.replace_input_with(x, node)
             self.replace(node, step)
+
+    def in_place(self, node: fx.Node) -> bool:
+        """Does a ReLU write over what it reads?"""
+        if node.op == "call_module":
+            return bool(self.modules[str(node.target)].inplace)
+        return node.target in ("relu_", torch.relu_) or bool(node.kwargs.get("inplace"))
+
+    def order(self) -> dict[fx.Node, int]:
+        """Each node's place."""
+        return {node: i for i, node in enumerate(self.graph.graph.nodes)}
 
     def add(self, node: fx.Node, first: fx.Node, second: fx.Node) -> None:
         """A sum: by the convolution that made the later summand, in the place of the earlier one if that is free."""
-        order = {x: i for i, x in enumerate(self.graph.graph.nodes)}
+        order = self.order()
         earlier, later = sorted((first, second), key=order.__getitem__)
         step = self.steps[later]
         own = isinstance(step, SparseConvolution) and step.least != 0 and len(later.users) == 1

@@ -65,17 +65,18 @@ def plan(given: Form, window: Window, taps: Any, values: Any, edge: int) -> Plan
     """
     n, size = given.n, (given.height, given.width)
     height, width = window.made(*size)
+    step: tuple[int, ...] = window.stride
     if given.channels != window.shape[1] or min(n, height, width) < 1:
         raise UsageError(f"images of shape {(n, given.channels, *size)} do not fit weights of shape {window.shape}")
     out, channel, row, column = taps
     phased = n % LANES != 0 and window.stride != (1, 1)  # a vector has several pixels, which must be neighbors
     if phased:
         (s, t), (down, across) = window.stride, window.phases
-        sides = (-(-(side + 2 * p) // step) for side, p, step in zip(size, window.padding, window.stride, strict=True))
-        read, step = Form(n, given.channels * down * across, *sides, 0), (1, 1)
+        rows, columns = -(-(given.height + 2 * window.padding[0]) // s), -(-(given.width + 2 * window.padding[1]) // t)
+        read, step = Form(n, given.channels * down * across, rows, columns, 0), (1, 1)
         channel, row, column = (channel * down + row % s) * across + column % t, row // s, column // t
     else:
-        read, step = Form(n, given.channels, *size, max(given.padding, *window.padding)), window.stride
+        read = Form(n, given.channels, *size, max(given.padding, *window.padding))
         row, column = row + read.padding - window.padding[0], column + read.padding - window.padding[1]
     if read.size >= 2**31:
         raise UsageError(f"{n} images of {read.channels} × {read.height} × {read.width} are too many at once")
@@ -84,7 +85,7 @@ def plan(given: Form, window: Window, taps: Any, values: Any, edge: int) -> Plan
     if direct:
         sources = pixels(made, 0, read.row * step[0], n * step[1])
     else:
-        sources = np.arange(0, read.row * (height - 1) + width * n, LANES, np.int32)
+        sources = np.arange(0, read.row * (height - 1) + width * n, LANES).astype(np.int32)
     connections = _ordered(window, read, (out, channel, row * read.row + column * n), values, sources)
     return Plan(read, phased, sources, *connections, made, pixels_of(made) if direct else None)
 
@@ -95,7 +96,7 @@ def _ordered(window: Window, read: Form, taps: Any, values: Any, sources: Any) -
     A part is so small that what a block of vectors reads of it stays in the cache, for all output channels.
     """
     (out, channel, within), outputs = taps, window.shape[0]
-    lines = np.unique((sources[:MOST, None] + np.unique(within)) // LANES).size  # of the cache, for each channel
+    lines = max(np.unique((sources[:MOST, None] + np.unique(within)) // LANES).size, 1)  # of the cache, per channel
     most = max(CACHE / (4 * LANES * lines), FEWEST * outputs * read.channels / max(len(values), 1))
     parts = max(round(read.channels / most), 1)
     part, offsets = channel * parts // read.channels, channel * read.plane + within
