@@ -5,7 +5,8 @@ python -m utils.benchmark step topology --json speed.json     some, and their nu
 python -m utils.benchmark parallel --compile                  how many runs side by side train most images
 
 All but the last time two sides in turn, A B A B ..., in one process and take the ratio pair by pair, so that whatever
-slows the machine slows both. Reported are the median of the ratios and, as low and high, their quartiles.
+slows the machine slows both. Reported are the median of the ratios and, as low and high, their quartiles: of the own
+time to the other, but for size (times smaller) and inference (times as fast).
 """
 
 from utils.command_line.commands import BenchmarkOptions
@@ -23,6 +24,7 @@ import torch
 
 from sparselearning import UsageError
 from sparselearning.errors import choose
+from utils.benchmarks.inference import inference
 from utils.benchmarks.loader import loader
 from utils.benchmarks.parallel import parallel, table
 from utils.benchmarks.size import size
@@ -32,7 +34,9 @@ from utils.files.whole import write_json
 from utils.run_folder.environment import PACKAGES, environment
 from utils.training.build import choose_kernels
 
-PAIRS = {benchmark.__name__: benchmark for benchmark in (step, topology, superpose, train, loader, size)}
+PAIRS = {benchmark.__name__: benchmark for benchmark in (step, topology, superpose, train, loader, size, inference)}
+
+DENSE = ("contiguous", "channels_last", "torch_compile", "onnx_runtime")  # ways to run a network
 
 
 def chosen_device(asked: Literal["auto", "cpu", "cuda"]) -> Literal["cpu", "cuda"]:
@@ -60,6 +64,8 @@ def main(options: BenchmarkOptions) -> None:
         if "images_per_second" in r:
             own, other = r["images_per_second"], r["against_images_per_second"]
             print(f"{'':<10}{own:.1f} images per second, against {other:.1f}")
+        if others := {name: r[name] for name in DENSE if name in r}:
+            print(f"{'':<10}times as fast as " + ", ".join(f"{name} {ratio:.2f}" for name, ratio in others.items()))
     if "parallel" in names:
         results["parallel"] = parallel(options)
         print(table(results["parallel"]))

@@ -173,8 +173,8 @@ class BenchmarkOptions(Group):
     """benchmarks: What is timed, and how often."""
 
     program = "python -m utils.benchmark"
-    names: tuple[str, ...] = option((), "step, topology, superpose, train, loader, size (all of these), or parallel",
-                                    metavar="NAME", positional=True)  # fmt: skip
+    names: tuple[str, ...] = option((), "step, topology, superpose, train, loader, size, inference (all of these), or "
+                                    "parallel", metavar="NAME", positional=True)  # fmt: skip
     model: str = option("resnet50", "as main_cifar.py takes it", choices=MODELS)
     batch_size: int = option(32, "images per step", metavar="N", fits=count(100_000))
     method: str = option("rigl", "how connections move", choices=METHODS)
@@ -186,7 +186,8 @@ class BenchmarkOptions(Group):
     compile: bool = option(False, "as main_cifar.py does; parallel: measure that too")
     seconds: int = option(2, "parallel: of each measurement", metavar="S", fits=count(3600))
     data_dir: str | None = option(None, "loader: images to read (generated ones)", metavar="FOLDER", read=place)
-    image_size: int = option(224, "loader: side of a crop", metavar="N", fits=count(2048))
+    data: Literal["cifar", "imagenet"] = option("cifar", "inference: whose network --model is")
+    image_size: int = option(224, "loader: side of a crop; inference of imagenet", metavar="N", fits=count(2048))
     json: Path | None = option(None, "write the numbers here", metavar="FILE")
 
     def checked(self, given: Collection[str]) -> Self:
