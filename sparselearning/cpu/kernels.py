@@ -5,6 +5,7 @@ rows and `plane` floats between two channels (`maps.Map`). All kernels write int
 """
 
 from collections.abc import Callable
+from types import FunctionType
 from typing import Any
 
 import numba
@@ -18,7 +19,9 @@ INFINITY = float("inf")
 def kernel(loops: Callable[..., None]) -> Callable[..., None]:
     """The compiled loops, their `prange` divided among as many threads as torch has now."""
     serial = numba.njit(nogil=True, cache=True)(loops)
-    parallel = numba.njit(nogil=True, cache=True, parallel=True)(loops)
+    twin = FunctionType(loops.__code__, loops.__globals__, loops.__name__)
+    twin.__qualname__ = f"{loops.__name__}_parallel"  # by which numba's cache on disk tells one from the other
+    parallel = numba.njit(nogil=True, cache=True, parallel=True)(twin)
 
     def run(*arguments: object) -> None:
         threads = min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
