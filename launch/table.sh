@@ -112,12 +112,16 @@ superposed() {
     done
 }
 
-# report [OPTION ...]: the table of all rows, on the screen and beside them. FLOPs are relative to a dense training of
+# report [OPTION ...]: the table of all rows, the paper's figures in it, on the screen and beside them. FLOPs are relative to a dense training of
 # all epochs, or before it `dense=N` of others.
 report() {
+    local paper=()  # the figures of the paper, which are of runs and not of layers
+    if [[ $table =~ ^(sup|free)_table0?([0-9]+) ]] && [ "$*" != --layers ]; then
+        paper=(--paper "${BASH_REMATCH[1]}${BASH_REMATCH[2]}")
+    fi
     if [ -n "$jobs" ]; then finished_rows; fi
     show python -m utils.report "${rows[@]}" --dense-epochs "${dense:-$epochs}" \
-        --csv "$runs/$table.csv" --plot "$runs/$table.png" "$@"
+        --csv "$runs/$table.csv" --plot "$runs/$table.png" "${paper[@]}" "$@"
     if [ -n "$jobs" ] && [ ${#failed[@]} -gt 0 ]; then exit 1; fi
 }
 

@@ -4,6 +4,7 @@ python -m utils.report runs/                        every finished run below, a 
 python -m utils.report runs/a runs/b --plot a.png   some, and a picture of them
 python -m utils.report runs/ --significance         and whether Sup-tickets make a difference
 python -m utils.report runs/ --layers               and the sparsity of every layer
+python -m utils.report runs/ --paper sup1           and the figures of Table 1 of Sup-tickets beside them
 """
 
 from utils.command_line.commands import ReportOptions
@@ -24,7 +25,9 @@ from utils.files.whole import write_json, write_whole
 from utils.reporting.costs import add_costs
 from utils.reporting.groups import ABOUT
 from utils.reporting.groups_plot import PICTURES, draw_groups
+from utils.reporting.latex import latex
 from utils.reporting.layers import layers
+from utils.reporting.paper import beside, lines_of, missing
 from utils.reporting.read import find_summaries, read_groups
 from utils.reporting.results import columns, distinctive_options, record, results_table
 from utils.reporting.significance import significance
@@ -37,12 +40,24 @@ def main(options: ReportOptions) -> None:
         raise UsageError(f"--plot {options.plot} is no kind of picture: give it a name that ends in .png, .svg or .pdf")
     groups = read_groups(find_summaries(options.runs), options.counting)
     relative = add_costs(groups, options.dense_epochs, options.counting)
-    print(markdown(results_table(groups)) + f"\n\n{relative}")
+    lines = lines_of(options.paper) if options.paper else []
+    papers = beside(groups, lines) if lines else None
+    table = results_table(groups, papers)
+    print(markdown(table) + f"\n\n{relative}")
+    if options.paper and options.paper != "all":
+        print("\n".join(["", *missing(lines, groups, columns(groups))]))
     if options.significance:
         print("\n" + markdown(significance(groups)))
     if options.layers:
         print("\n" + markdown(layers(groups, distinctive_options(groups))))
-    rows = [record(group, [*ABOUT, *distinctive_options(groups)], columns(groups)) for group in groups]
+    about = [*ABOUT, *distinctive_options(groups)]
+    rows = [
+        record(group, about, columns(groups), papers[i] if papers is not None else None)
+        for i, group in enumerate(groups)
+    ]
+    if options.latex:
+        with writing("--latex", options.latex):
+            write_whole(options.latex, latex(table, relative))
     if options.json:
         with writing("--json", options.json):
             write_json(options.json, rows)

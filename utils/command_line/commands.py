@@ -153,7 +153,11 @@ class ReportOptions(Group):
                                      positional=True)  # fmt: skip
     json: Path | None = option(None, "the table as data", metavar="FILE")
     csv: Path | None = option(None, "the table as data", metavar="FILE")
+    latex: Path | None = option(None, "the table as LaTeX, for the package booktabs", metavar="FILE")
     plot: Path | None = option(None, "a picture of it", metavar="FILE")
+    paper: str | None = option(
+        None, "and beside each number that of the same row of a table of the papers, e.g. sup1 or free6, or of all; "
+        "what differs, and what is missing, is said", metavar="TABLE")  # fmt: skip
     significance: bool = option(False, "and a table of Kolmogorov-Smirnov tests: every method with Sup-tickets against "
                                 "itself without, of other seeds")  # fmt: skip
     layers: bool = option(False, "and a table of the sparsity of every layer and stage")
@@ -164,6 +168,7 @@ class ReportOptions(Group):
     def checked(self, given: Collection[str]) -> Self:
         check_report("--json", self.json, ".json", self.csv, self.plot)
         check_report("--csv", self.csv, ".csv", self.plot)
+        check_report("--latex", self.latex, ".tex", self.json, self.csv, self.plot)
         check_report("--plot", self.plot, self.plot.suffix if self.plot else "")
         return self
 

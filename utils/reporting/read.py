@@ -3,12 +3,13 @@
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import NotRequired, TypedDict
 
 from sparselearning.averages import PARAMETERS, option_name
 from sparselearning.errors import UsageError
 from sparselearning.flops import Counting
-from utils.command_line.options import NAMES, changes_results, effective, recorded
+from utils.command_line.options import NAMES, Options, changes_results, effective, recorded
 from utils.command_line.rows import Setting
 from utils.reporting.groups import ABOUT, NORMAL, OTHERS, PLAIN, About, Cost, Group, Member
 from utils.run_folder.contents import Results, Summary
@@ -93,14 +94,10 @@ def _runs(path: Path) -> Iterator[FinishedRun]:
 
 def _about(summary: Summary, options: Mapping[str, Setting]) -> About:
     """What a run does not record has its default."""
-    rest: dict[str, Setting] = {}
+    others: dict[str, Setting] = {}
     if options:
         run = recorded({**options, "sparse": summary["method"] != "dense", "sup_tickets": summary["sup_tickets"]})
-        rest = effective(run) | {name: value for name, value in options.items() if name not in NAMES}
-        # no seed's paths
-        rest |= {"rewind": run.rewind is not None, "start_from": run.start_from is not None}
-        rest |= {"distill": len(run.distill) or None}
-    off = {*ABOUT, *SHARED, *(name for name, value in rest.items() if value is None or value is False)}
+        others = others_of(run, {name: value for name, value in options.items() if name not in NAMES})
     return About(
         data=summary["data"],
         model=summary["model"],
@@ -108,8 +105,21 @@ def _about(summary: Summary, options: Mapping[str, Setting]) -> About:
         epochs=summary["epochs"],
         method=summary["method"],
         sup_tickets=summary["sup_tickets"],
-        others={name: value for name, value in sorted(rest.items()) if name not in off},
+        others=others,
     )
+
+
+def others_of(run: Options, more: Mapping[str, Setting] = MappingProxyType({})) -> dict[str, Setting]:
+    """The options that make a row of the report, beside those of ABOUT, in the order of their names.
+
+    Args:
+        more: what is no option, but tells rows apart too.
+    """
+    # no seed's paths
+    others = {"rewind": run.rewind is not None, "start_from": run.start_from is not None}
+    rest = {**effective(run), **more, **others, "distill": len(run.distill) or None}
+    off = {*ABOUT, *SHARED, *(name for name, value in rest.items() if value is None or value is False)}
+    return {name: value for name, value in sorted(rest.items()) if name not in off}
 
 
 def _numbers(test: Results) -> dict[str, float]:

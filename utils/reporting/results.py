@@ -7,6 +7,7 @@ from statistics import fmean, stdev
 from utils.command_line.rows import Setting
 from utils.reporting.costs import COST
 from utils.reporting.groups import NORMAL, OTHERS, PLAIN, TITLED, Group
+from utils.reporting.paper import Beside
 from utils.training.metrics import DIVERSITY, METRICS, SCORE
 
 # of the columns of metrics but SCORE
@@ -30,13 +31,21 @@ def distinctive_options(groups: Sequence[Group]) -> list[str]:
     return [name for name, of_kinds in values.items() if any(len(of_kind) > 1 for of_kind in of_kinds)]
 
 
-def results_table(groups: Sequence[Group]) -> list[list[str]]:
-    """The table as cells, the header first."""
+def results_table(groups: Sequence[Group], papers: Sequence[Beside] | None = None) -> list[list[str]]:
+    """The table as cells, the header first; with figures of the papers, each after ours, and what they are of."""
     numbers, options = columns(groups), distinctive_options(groups)
-    rows = [["data", "model", "method", "sparsity", "epochs", *options, "seeds", *numbers]]
-    for group in groups:
-        about = [group.about.data, group.about.model, *group.names(options), str(len(group.seeds))]
-        rows.append(about + [cell(name, group.values.get(name, ())) for name in numbers])
+    both = {name: any(name in beside.figures for beside in papers or ()) for name in numbers}
+    header = ["data", "model", "method", "sparsity", "epochs", *options, "seeds"]
+    for name in numbers:
+        header += [name, f"{name}, paper"] if both[name] else [name]
+    rows = [header + ["the paper's"] * (papers is not None)]
+    for group, beside in zip(groups, papers or [Beside({}, "")] * len(groups), strict=True):
+        row = [group.about.data, group.about.model, *group.names(options), str(len(group.seeds))]
+        for name in numbers:
+            row.append(cell(name, group.values.get(name, ())))
+            if both[name]:
+                row.append(beside.figures.get(name, "") + "×" * (name in COST and name in beside.figures))
+        rows.append(row + [beside.where or "no such row"] * (papers is not None))
     return rows
 
 
@@ -48,12 +57,19 @@ def cell(name: str, values: Sequence[float]) -> str:
     return f"{mean}×" if name in COST else mean + spread
 
 
-def record(group: Group, about: Sequence[str], numbers: Sequence[str]) -> dict[str, Setting]:
-    """A row as data: of every number its mean and, of several runs, its standard deviation; else None."""
+def record(
+    group: Group, about: Sequence[str], numbers: Sequence[str], paper: Beside | None = None
+) -> dict[str, Setting]:
+    """A row as data: of every number its mean and, of several runs, its standard deviation; else None.
+
+    With the figures of a paper, as they are printed there, and what they are of.
+    """
     options = group.about.options
     row: dict[str, Setting] = {name: options.get(name) for name in about}
     row |= {"title": group.title, "n": len(group.seeds)}
     for name in numbers:
         values = group.values.get(name, ())
         row[name], row[f"{name} std"] = fmean(values) if values else None, stdev(values) if len(values) > 1 else None
-    return row
+        if paper is not None:
+            row[f"{name} paper"] = paper.figures.get(name)
+    return row if paper is None else row | {"paper": paper.where or None}
