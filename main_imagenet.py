@@ -121,7 +121,7 @@ def algorithm_1(options: Options, accelerator: Accelerator, data: Splits, folder
         measure_ensemble(run, tracker)
         ticket = run.superposed() if superposition is not None else take_ticket(run.model.state_dict(), run.masks)
         run.save_ticket("ticket.safetensors", ticket)  # line 17
-        tracker.log(finish(run, ticket))
+        finish(run, ticket, tracker)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,10 @@ from sparselearning.errors import UsageError
 # what a run leaves in its folder; the summary, which says that it is finished, comes first and goes first
 FILES = ("summary.json", "env.json", "metrics.csv", "ticket.safetensors", "early.safetensors", "learning_curve.png",
          "sparsity_per_layer.png", "args.yaml")  # fmt: skip
-FOLDERS = ("tensorboard", "checkpoints", "tickets", "superpositions")
+SINGLE_TICKETS = "single-tickets"  # TensorBoard's run of their own
+FOLDERS = ("checkpoints", "tickets", "trajectory", "superpositions", SINGLE_TICKETS,
+           "tensorboard")  # fmt: skip  # of older versions
+EVENTS = "events.out.tfevents.*"  # what TensorBoard reads, in the run folder itself, whose name it shows
 
 
 def place(text: str) -> str:

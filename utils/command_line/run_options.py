@@ -78,6 +78,8 @@ class RunOptions(Group):
                                        changes="nothing")  # fmt: skip
     save_early: float | None = option(None, "keep the weights after this part of the run as early.safetensors, to "
                                       "--rewind to", metavar="F", fits=OPEN, changes="nothing")  # fmt: skip
+    save_every: int | None = option(None, "keep the network every N epochs in trajectory/, for pictures of the way "
+                                    "that training takes", metavar="N", fits=EPOCHS, changes="nothing")  # fmt: skip
     dry_run: bool = option(False, "print the plan, densities, parameters and FLOPs, and exit", changes="nothing",
                            recorded=False)  # fmt: skip
 

@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+from utils.command_line.options import effective
 from utils.reporting.summary import describe, layer_table
 from utils.reporting.tracking import Tracker
 from utils.run_folder.folder import RunFolder
@@ -24,5 +25,5 @@ def begin(run: Run, folder: RunFolder) -> Tracker:
     if main:
         folder.claim()
     tracker = Tracker(folder.path, options.epochs, run.phases[-1].end, run.step, main)
-    tracker.log(plan)
+    tracker.start(effective(options), plan)
     return tracker

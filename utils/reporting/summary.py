@@ -9,9 +9,11 @@ from sparselearning.masking import Masking
 from sparselearning.phases import Phase
 from sparselearning.superposition import Ticket
 from utils.files.whole import write_json
+from utils.reporting.board import PICTURES
 from utils.reporting.plots import draw_learning_curve, draw_sparsity
-from utils.reporting.tables import models_table, results
-from utils.run_folder.finished import Summary
+from utils.reporting.tables import markdown, models_cells, models_table, results
+from utils.reporting.tracking import Tracker
+from utils.run_folder.contents import Summary, to_use
 from utils.training.plan import lr_scale, lr_warning
 from utils.training.run import Run
 
@@ -90,17 +92,22 @@ def summarize_run(run: Run, ticket: Ticket) -> Summary:
     return cast(Summary, summary)
 
 
-def finish(run: Run, ticket: Ticket) -> str:
-    """Draw the pictures and write the summary, of the ticket to use; returns the closing table."""
+def finish(run: Run, ticket: Ticket, tracker: Tracker) -> None:
+    """Draw the pictures and write the summary, of the ticket to use; the tracker and the log get them too."""
     if not run.accelerator.is_main_process:
-        return ""
+        return
     summary, folder = summarize_run(run, ticket), run.folder
     draw_learning_curve(folder / "learning_curve.png", run.history, run.phases, summary["test"])
     if run.masks:
         densities = {name: summary["nnz_per_layer"][name] / mask.numel() for name, mask in run.masks.items()}
         draw_sparsity(folder / "sparsity_per_layer.png", densities, summary["density"])
+    pictures = [path for name in PICTURES if (path := folder / name).exists()]
+    cells = models_cells("model", results(summary["test"]))
+    tracker.finish(to_use(summary["test"]), markdown(cells), pictures)
     write_json(folder / "summary.json", summary)  # last: it says that the run is finished
-    return closing_table(summary) + f"\n{folder}/ holds ticket.safetensors, learning_curve.png, summary.json and more"
+    tracker.log(
+        f"{closing_table(summary)}\n{folder}/ holds ticket.safetensors, learning_curve.png, summary.json and more"
+    )
 
 
 def closing_table(summary: Summary) -> str:

@@ -35,8 +35,8 @@ def results(test: Results) -> list[tuple[str, Numbers]]:
     return [*rows] if tickets else [*rows, ("final", test["final"])]
 
 
-def models_table(first: str, rows: Sequence[tuple[str, Numbers]]) -> str:
-    """A line per model, its name and its numbers; a column for each of COLUMNS that any model has.
+def models_cells(first: str, rows: Sequence[tuple[str, Numbers]]) -> list[list[str]]:
+    """A row per model, its name and its numbers, the header first; a column for each of COLUMNS that any model has.
 
     Args:
         first: the title of the column of names.
@@ -46,6 +46,12 @@ def models_table(first: str, rows: Sequence[tuple[str, Numbers]]) -> str:
     cells = [[first, *(title for title, _ in shown.values())]]
     for name, numbers in rows:
         cells.append([name, *(text(numbers[key]) if key in numbers else "" for key, (_, text) in shown.items())])
+    return cells
+
+
+def models_table(first: str, rows: Sequence[tuple[str, Numbers]]) -> str:
+    """The cells of `models_cells` as lines for the screen."""
+    cells = models_cells(first, rows)
     names, *widths = (max(map(len, column)) for column in zip(*cells, strict=True))
     lines = [[f"{name:<{names}s}", *map(str.rjust, values, widths)] for name, *values in cells]
     return "\n".join("  ".join(line).rstrip() for line in lines)

@@ -1,4 +1,4 @@
-"""What a run tells while it trains: a progress bar or plain lines, metrics.csv and TensorBoard."""
+"""What a run tells while it trains: a progress bar or plain lines, metrics.csv and, through its board, TensorBoard."""
 
 import csv
 import io
@@ -7,21 +7,18 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from utils.command_line.rows import Setting
 from utils.files.whole import write_whole
+from utils.reporting.board import Board
 from utils.run_folder.contents import EpochRow
+from utils.training.changes import Change
 from utils.training.metrics import METRICS
+from utils.training.tracker import Curve
 
 COLUMNS = ("epoch", "step", "phase", "lr", "loss", "accuracy", *(f"valid_{name}" for name in METRICS), "density",
            "grown", "dropped", "explored", "images_per_second")  # fmt: skip
-TAGS = {
-    "loss": "train/loss", "accuracy": "train/accuracy", **{f"valid_{name}": f"valid/{name}" for name in METRICS},
-    "lr": "opt/lr", "density": "sparse/density", "grown": "sparse/connections_grown",
-    "dropped": "sparse/connections_dropped", "explored": "sparse/share_ever_explored",
-    "images_per_second": "speed/images_per_second",
-}  # fmt: skip
 
 
 class Tracker:
@@ -39,19 +36,25 @@ class Tracker:
         self.bar = tqdm(
             total=steps, initial=step, unit="step", dynamic_ncols=True, disable=not (active and sys.stderr.isatty())
         )
-        self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1) if active else None
+        self.board = Board(folder, step) if active else None
         self.first, self.started = step, time.monotonic()
 
     def step(self) -> None:
         """One optimizer step is done; waits for nothing."""
         self.bar.update()
 
-    def epoch(self, history: Sequence[EpochRow], sparsity: Mapping[str, float], data_wait: float) -> None:
+    def start(self, options: Mapping[str, Setting], plan: str) -> None:
+        """The options that make a difference, and the plan that follows from them."""
+        if self.board is not None:
+            self.board.start(options, plan)
+        self.log(plan)
+
+    def epoch(self, history: Sequence[EpochRow], densities: Mapping[str, float], data_wait: float) -> None:
         """An epoch is done.
 
         Args:
             history: a row of COLUMNS for each epoch so far.
-            sparsity: of each layer now.
+            densities: of each layer now.
             data_wait: the share of this epoch's time that went by without data.
         """
         if self.board is None:
@@ -62,15 +65,9 @@ class Tracker:
         writer.writerows(history)
         write_whole(self.folder / "metrics.csv", table.getvalue())
         row = history[-1]
-        for key, value in row.items():
-            if key in TAGS and value is not None:
-                self.board.add_scalar(TAGS[key], value, row["step"])
-        for name, value in sparsity.items():
-            self.board.add_scalar(f"layer_sparsity/{name}", value, row["step"])
-        self.board.add_scalar("speed/data_wait", data_wait, row["step"])
-        self.board.flush()
+        self.board.epoch(row, densities, data_wait)
         valid = f"  valid {row['valid_accuracy']:5.1f} %" if row["valid_accuracy"] is not None else ""
-        density = f"  density {row['density']:.3f}" if sparsity else ""
+        density = f"  density {row['density']:.3f}" if densities else ""
         left = (time.monotonic() - self.started) / (row["step"] - self.first) * (self.steps - row["step"])
         self.log(
             f"epoch {row['epoch']:3d}/{self.epochs}  {row['phase']:8s} lr {row['lr']:<8.4g} loss {row['loss']:.3f}  "
@@ -78,14 +75,22 @@ class Tracker:
             f"{_duration(left)} left"
         )
 
-    def model(self, name: str, step: int, metrics: Mapping[str, float]) -> None:
-        """A model was evaluated on the test set, e.g. "ticket" or "superposed"."""
+    def updates(self, changes: Sequence[Change]) -> None:
+        """The topology updates since the last time."""
         if self.board is not None:
-            for key, value in metrics.items():
-                self.board.add_scalar(f"{name}/test_{key}", value, step)
-            self.board.flush()
+            self.board.updates(changes)
+
+    def model(self, name: str, step: int, metrics: Mapping[str, float], curve: Curve) -> None:
+        """A model was evaluated on the test images, e.g. "superposed"."""
+        if self.board is not None:
+            self.board.model(step, metrics, curve)
         values = ", ".join(f"{row.title} {row.text(metrics[key])}" for key, row in METRICS.items())
         self.log(f"{name:>10s}: test {values}")
+
+    def finish(self, metrics: Mapping[str, float], table: str, pictures: Sequence[Path]) -> None:
+        """The run is over: metrics of the model to use, those of all models as a table in Markdown, pictures."""
+        if self.board is not None:
+            self.board.finish(self.steps, metrics, table, pictures)
 
     def log(self, line: str) -> None:
         if self.active:

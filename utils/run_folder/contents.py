@@ -53,6 +53,11 @@ class Results(TypedDict, total=False):
     ensemble: Numbers
 
 
+def to_use(test: Results) -> Numbers:
+    """The metrics of the model to use: what was made of the tickets, else the model at the end."""
+    return test.get("superposed") or test.get("ensemble") or test["final"]
+
+
 class Summary(TypedDict):
     """What stands in summary.json; what older versions do not record may be missing.
 

@@ -12,7 +12,7 @@ from accelerate import Accelerator
 
 from sparselearning.errors import UsageError
 from utils.command_line.options import NAMES, REGIMES, Options, effective
-from utils.command_line.paths import FILES, FOLDERS
+from utils.command_line.paths import EVENTS, FILES, FOLDERS
 from utils.command_line.rows import Setting
 from utils.files.locks import hold
 from utils.files.whole import write_json, write_whole
@@ -125,7 +125,8 @@ class RunFolder:
         """Remove the run that the folder holds, and of an ensemble those that the new one does not have."""
         kept = [member.path for member in self.members()]
         strays = [path for path in self.path.glob("member-*") if path not in kept and read_options(path)]
-        for place in [*(self.path / name for name in (*FILES[:-1], *FOLDERS)), *strays]:  # args.yaml is replaced
+        own = [self.path / name for name in (*FILES[:-1], *FOLDERS)]  # args.yaml is replaced
+        for place in [*own, *self.path.glob(EVENTS), *strays]:
             if place.is_dir() and not place.is_symlink():
                 shutil.rmtree(place)
             else:

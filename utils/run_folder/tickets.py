@@ -62,3 +62,8 @@ def check_same_model(path: Path, ticket: Mapping[str, Tensor], like: Mapping[str
 def ticket_name(number: int) -> str:
     """Where the ticket of a cycle, or of a refinement, stands in a run folder."""
     return f"tickets/ticket-{number}.safetensors"
+
+
+def trajectory_name(epoch: int) -> str:
+    """Where the network after so many epochs stands, of a run with --save-every."""
+    return f"trajectory/epoch-{epoch:04d}.safetensors"

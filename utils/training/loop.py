@@ -15,7 +15,9 @@ from sparselearning.phases import Phase
 from sparselearning.selection import seed_of
 from utils.files.typed import checked
 from utils.run_folder.contents import EpochRow
+from utils.run_folder.tickets import trajectory_name
 from utils.training.build import EARLY
+from utils.training.changes import Changes
 from utils.training.evaluation import evaluate
 from utils.training.interruption import Interruption
 from utils.training.metrics import METRICS
@@ -31,10 +33,12 @@ def train(run: Run, phase: Phase, tracker: Tracker, interruption: Interruption) 
     """Train to the end of the phase; connections move as the phase says."""
     if run.masking is not None:
         run.masking.begin_phase(phase.start, phase.end, updates=phase.updates, explore=phase.explore)
+    changes = Changes(run.masking)
     run.wrapped.train()
     while run.step < phase.end:
-        totals, save, stop = _train_epoch(run, phase, tracker, interruption)
+        totals, save, stop = _train_epoch(run, phase, changes, tracker, interruption)
         run.share_statistics()
+        tracker.updates(changes.take())
         if run.step % run.batches.steps == 0:
             _finish_epoch(run, phase, tracker, totals)
         if save:
@@ -44,7 +48,7 @@ def train(run: Run, phase: Phase, tracker: Tracker, interruption: Interruption) 
 
 
 def _train_epoch(
-    run: Run, phase: Phase, tracker: Tracker, interruption: Interruption
+    run: Run, phase: Phase, changes: Changes, tracker: Tracker, interruption: Interruption
 ) -> tuple[tuple[float, float, float], bool, int]:
     """Train to the end of the epoch or phase, or to an interruption; returns what `sums` is, and what poll said."""
     epoch, first = divmod(run.step, run.batches.steps)
@@ -58,6 +62,8 @@ def _train_epoch(
         parts = list(itertools.islice(batches, run.options.gradient_accumulation_steps))
         waited += time.perf_counter() - asked
         _optimizer_step(run, phase, parts, run.batches.images_of(position))
+        if changes.note(run.step):
+            run.check_masks_agree()
         tracker.step()
         save, stop = interruption.poll(run.step)
         if save:
@@ -84,7 +90,6 @@ def _optimizer_step(run: Run, phase: Phase, parts: list[tuple[Tensor, Tensor]], 
     _seed(run)
     # accelerate's wrapper serves the scaler, and looks for packages on the disk at every step
     optimizer = run.optimizer if run.accelerator.scaler is not None else run.optimizer.optimizer
-    dropped = run.masking.dropped if run.masking else 0
     for _ in range(MAX_SKIPS):
         counted = _backward(run, parts, batch_size)
         if run.options.clip_grad_norm is not None:
@@ -100,8 +105,6 @@ def _optimizer_step(run: Run, phase: Phase, parts: list[tuple[Tensor, Tensor]], 
             total += number
     run.step += 1
     run.costs.add_step()
-    if run.masking is not None and run.masking.dropped != dropped:
-        run.check_masks_agree()
 
 
 def _seed(run: Run) -> None:
@@ -158,13 +161,13 @@ def _clip_gradients(run: Run, max_norm: float) -> None:
 def _finish_epoch(run: Run, phase: Phase, tracker: Tracker, totals: tuple[float, float, float]) -> None:
     loss, correct, images = totals
     run.sums.zero_()
-    masking, valid = run.masking, run.data.valid
+    masking, valid, epoch = run.masking, run.data.valid, run.step // run.batches.steps
     held_out: Mapping[str, float | None] = dict.fromkeys(METRICS)
     if valid:  # by the copy: the trained model may be compiled, for training
         run.test_model.load_state_dict(run.model.state_dict())
         held_out = evaluate(run.accelerator, run.test_model, valid)
     row = {
-        "epoch": run.step // run.batches.steps,
+        "epoch": epoch,
         "step": run.step,
         "phase": phase.name,
         "lr": phase.lr(run.step - 1 - phase.start),
@@ -178,8 +181,10 @@ def _finish_epoch(run: Run, phase: Phase, tracker: Tracker, totals: tuple[float,
         "images_per_second": run.images_per_second,
     }
     run.history.append(checked(row, EpochRow, "a row of metrics.csv"))
-    if row["epoch"] == early_epochs(run.options):
+    if epoch == early_epochs(run.options):
         run.save_ticket(EARLY, run.model.state_dict(), step=run.step)
-    tracker.epoch(run.history, {name: 1 - density for name, density in run.costs.densities().items()}, run.data_wait)
+    if run.options.save_every and epoch % run.options.save_every == 0:
+        run.save_ticket(trajectory_name(epoch), run.model.state_dict(), step=run.step)
+    tracker.epoch(run.history, run.costs.densities(), run.data_wait)
     if run.data_wait > SLOW:
         tracker.log(f"           {100 * run.data_wait:.0f} % of this epoch went by waiting for data")

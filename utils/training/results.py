@@ -11,11 +11,11 @@ def measure(run: Run, phase: Phase, ticket: Ticket, tracker: Tracker) -> None:
     """Evaluate the model at the end of a phase. Raises UsageError where it has diverged."""
     results = run.results
     results["final"] = run.evaluate(ticket)
-    tracker.model(phase.name, run.step, results["final"])
     if phase.ticket:
         results["tickets"].append(results["final"])
     elif phase is run.phases[0] and phase is not run.phases[-1]:
         results["explore" if phase.name == "explore" else "normal"] = results["final"]
+    tracker.model(phase.name, run.step, results["final"], "tickets" if results["tickets"] else "to use")
 
 
 def complete(run: Run, phase: Phase, ticket: Ticket, tracker: Tracker) -> None:
@@ -23,7 +23,7 @@ def complete(run: Run, phase: Phase, ticket: Ticket, tracker: Tracker) -> None:
     results = run.results
     if phase.ticket and run.superposition is not None:
         results["superposed"] = run.evaluate(run.superposed())
-        tracker.model("superposed", run.step, results["superposed"])
+        tracker.model("superposed", run.step, results["superposed"], "to use")
     if run.options.save_tickets and phase.ticket:
         run.save_ticket(ticket_name(len(results["tickets"])), ticket, phase=phase.name)
     elif run.options.save_tickets and run.averages(phase):  # with --include-normal, the model before the first ticket
@@ -36,4 +36,4 @@ def measure_ensemble(run: Run, tracker: Tracker) -> None:
     """Evaluate the kept tickets all together, where there are several."""
     if run.options.save_tickets and len(run.results["tickets"]) > 1:
         run.results["ensemble"] = run.evaluate_ensemble()
-        tracker.model("ensemble", run.step, run.results["ensemble"])
+        tracker.model("ensemble", run.step, run.results["ensemble"], "none")
