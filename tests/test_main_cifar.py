@@ -18,6 +18,7 @@ from models import build
 from sparselearning.layers import maskable_weights
 from tests.scripts import end_of
 from tests.tiny import no_pictures, restored
+from utils.command_line.paths import EVENTS, SINGLE_TICKETS
 from utils.data.cifar import load_cifar
 from utils.training.metrics import METRICS, per_sample, summarize
 from utils.training.saved import predict
@@ -87,13 +88,13 @@ def finished(tmp_path_factory):
 @pytest.mark.parametrize("name", RUNS)
 def test_the_run_folder(name, finished):
     run = finished(name)
-    names = {path.name for path in run.folder.iterdir()}
+    names = {path.name for path in run.folder.iterdir() if not path.match(EVENTS)}
     files = {"args.yaml", "env.json", "metrics.csv", "summary.json", "ticket.safetensors"}
-    files |= {"tickets"} if name in SUP else set()
+    files |= {"tickets", SINGLE_TICKETS} if name in SUP else set()
     files |= {"learning_curve.png"} if name in DRAWN else set()
     files |= {"sparsity_per_layer.png"} if name in DRAWN and name != "dense" else set()
-    assert names == files | {"tensorboard", "checkpoints"}  # and nothing half written
-    assert list(run.folder.glob("tensorboard/events*")) and list(run.folder.glob("checkpoints/step-*/manifest.json"))
+    assert names == files | {"checkpoints"}  # and nothing half written
+    assert list(run.folder.glob(EVENTS)) and list(run.folder.glob("checkpoints/step-*/manifest.json"))
     assert {"torch", "device", "threads", "commit"} <= set(json.loads((run.folder / "env.json").read_text()))
     rows = list(csv.DictReader((run.folder / "metrics.csv").open()))
     assert [int(row["epoch"]) for row in rows] == list(range(1, run.args["epochs"] + 1))

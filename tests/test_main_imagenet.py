@@ -83,7 +83,7 @@ def test_mistakes_end_in_one_line(folder: Path, tmp_path: Path, options: tuple[s
 def test_the_share_of_waiting_is_recorded(straight: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    board = EventAccumulator(str(straight / "tensorboard"))
+    board = EventAccumulator(str(straight))
     board.Reload()
-    waits = [event.value for event in board.Scalars("speed/data_wait")]
+    waits = [event.value for event in board.Scalars("train/share_of_time_without_data")]
     assert len(waits) == 6 and all(0 < wait < 1 for wait in waits)

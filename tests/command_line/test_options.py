@@ -82,7 +82,7 @@ def test_nothing_is_written_to_options():
 
 def test_what_changes_no_result():
     free = {"data_dir", "workers", "config", "output_dir", "overwrite", "resume", "checkpoint_minutes", "save_early",
-            "dry_run"}  # fmt: skip
+            "save_every", "dry_run"}  # fmt: skip
     assert {name for name in NAMES if not changes_results(name)} == free
     parts = {"batch_size", "gradient_accumulation_steps"}
     assert {name for name in NAMES if not changes_results(name, parts=False)} == free | parts

@@ -6,9 +6,10 @@ from typing import Any
 import yaml
 
 from utils.command_line.options import CifarOptions, effective
-from utils.command_line.paths import FILES, FOLDERS
+from utils.command_line.paths import EVENTS, FILES, FOLDERS
 
 OWN = (*FILES, *FOLDERS)
+EVENT_FILE = EVENTS.replace("*", "1795701063.host.1.0")
 RUN = yaml.safe_dump(effective(CifarOptions()))  # what says that a folder is that of a run
 
 
@@ -18,7 +19,7 @@ def options(**given: Any) -> CifarOptions:
 
 def fill(path: Path, names: tuple[str, ...]) -> None:
     for name in names:
-        if name in FILES:
+        if name in (*FILES, EVENT_FILE):
             (path / name).write_text(RUN if name == "args.yaml" else "old")
         else:
             (path / name).mkdir()

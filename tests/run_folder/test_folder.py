@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from sparselearning.errors import UsageError
-from tests.run_folder.folders import OWN, contents, fill, options
+from tests.run_folder.folders import EVENT_FILE, OWN, contents, fill, options
 from utils.command_line.options import CifarOptions, effective
 from utils.command_line.parser import parse
 from utils.run_folder.folder import RunFolder, default_name
@@ -47,7 +47,7 @@ def test_a_folder_without_a_run_may_be_used(folder):
 
 
 def test_overwrite_removes_the_old_run_and_nothing_else(folder):
-    fill(folder, OWN)
+    fill(folder, (*OWN, EVENT_FILE))
     args = options(output_dir=str(folder), overwrite=True)
     RunFolder(args).check()
     assert (folder / "summary.json").exists()  # not before the run is known to be possible

@@ -13,8 +13,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tests.outcomes import differences, last_state, outcome
 from tests.processes import finish, start
 from tests.tiny import METHODS, SPARSE, SUP_TICKETS, main
+from utils.command_line.paths import SINGLE_TICKETS
 
 STEPS = 24
+TIMES = ("train/images_per_second", "train/share_of_time_without_data")
 RUN = (*SPARSE, *SUP_TICKETS, "--model", "tiny")
 VARIANTS = {
     "momentum": ("--method", "rigl", "--growth", "momentum", "--superpose", "caa", "--save-tickets"),
@@ -101,13 +103,20 @@ def test_kills_at_random_moments(straight, tmp_path):
 def test_the_curves_have_no_gap_and_nothing_twice(tmp_path):
     """Also where the cut comes at the end of an epoch, whose row is already there."""
     main(tmp_path / "cut", *RUN, stop=6)
-    main(tmp_path / "cut", *RUN, "--resume", "auto", stop=12)
+    for step in (12, 13, 20):
+        main(tmp_path / "cut", *RUN, "--resume", "auto", stop=step)
     main(tmp_path / "cut", *RUN, "--resume", "auto")
     main(tmp_path / "straight", *RUN)
-    assert curves(tmp_path / "cut") == curves(tmp_path / "straight")
+    straight = curves(tmp_path / "straight")
+    assert curves(tmp_path / "cut") == straight and {f"{SINGLE_TICKETS}: test/nll", ": test/nll"} <= {*straight}
+    assert len(straight[": updates/connections_grown"]) == 7  # every second step of 12 but the last, and two cycles
 
 
 def curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
-    events = EventAccumulator(str(folder / "tensorboard")).Reload()
-    tags = [tag for tag in events.Tags()["scalars"] if not tag.startswith("speed/")]
-    return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in tags}
+    """Of the run, and of its single tickets; without those that tell times."""
+    found = {}
+    for part in ("", SINGLE_TICKETS):
+        events = EventAccumulator(str(folder / part)).Reload()
+        tags = [tag for tag in events.Tags()["scalars"] if tag not in TIMES]
+        found |= {f"{part}: {tag}": [(event.step, event.value) for event in events.Scalars(tag)] for tag in tags}
+    return found

@@ -99,8 +99,7 @@ def finish(run: Run, ticket: Ticket, tracker: Tracker) -> None:
     summary, folder = summarize_run(run, ticket), run.folder
     draw_learning_curve(folder / "learning_curve.png", run.history, run.phases, summary["test"])
     if run.masks:
-        densities = {name: summary["nnz_per_layer"][name] / mask.numel() for name, mask in run.masks.items()}
-        draw_sparsity(folder / "sparsity_per_layer.png", densities, summary["density"])
+        draw_sparsity(folder / "sparsity_per_layer.png", summary["nnz_per_layer"], summary["weights_per_layer"])
     pictures = [path for name in PICTURES if (path := folder / name).exists()]
     cells = models_cells("model", results(summary["test"]))
     tracker.finish(to_use(summary["test"]), markdown(cells), pictures)
