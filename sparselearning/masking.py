@@ -146,6 +146,13 @@ class Masking(Movement, Connections):
         else:
             self.clear_weights()
 
+    @property
+    def reads_gradients(self) -> bool:
+        """Will the next optimizer step read gradients where there is no connection?"""
+        due = self.growth if self.update_due(self.step + 1) else None
+        explored = None if self._exploration is None else self._exploration.growth
+        return self.tracks_momentum or not {due, explored} <= {None, "random"}
+
     # ---- moving connections ----------------------------------------------------------------------------------------
 
     def begin_phase(

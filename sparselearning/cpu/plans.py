@@ -86,24 +86,32 @@ def plan(given: Form, window: Window, taps: Any, values: Any, edge: int) -> Plan
         sources = pixels(made, 0, read.row * step[0], n * step[1])
     else:
         sources = np.arange(0, read.row * (height - 1) + width * n, LANES).astype(np.int32)
-    connections = _ordered(window, read, (out, channel, row * read.row + column * n), values, sources)
-    return Plan(read, phased, sources, *connections, made, pixels_of(made) if direct else None)
+    within = row * read.row + column * n
+    order, offsets, starts = ordered((made.channels, read.channels), read.plane, (out, channel, within), sources)
+    return Plan(read, phased, sources, values[order], offsets, starts, made, pixels_of(made) if direct else None)
 
 
-def _ordered(window: Window, read: Form, taps: Any, values: Any, sources: Any) -> tuple[Any, Any, Any]:
-    """The connections' values, offsets and starts, part by part of the input channels and output by output.
+def ordered(channels: tuple[int, int], plane: int, taps: Any, sources: Any) -> tuple[Any, Any, Any]:
+    """In which order connections are taken, part by part of the input channels and output by output, and what
+    `kernels.convolve` wants to know of them: their offsets and starts.
 
     A part is so small that what a block of vectors reads of it stays in the cache, for all output channels.
+
+    Args:
+        channels: how many there are, of the output and of the input.
+        plane: floats from an input channel to the next.
+        taps: output channel, input channel, and place within a channel, of each connection.
+        sources: places of the vectors.
     """
-    (out, channel, within), outputs = taps, window.shape[0]
+    (out, channel, within), (outputs, inputs) = taps, channels
     lines = max(np.unique((sources[:MOST, None] + np.unique(within)) // LANES).size, 1)  # of the cache, per channel
-    most = max(CACHE / (4 * LANES * lines), FEWEST * outputs * read.channels / max(len(values), 1))
-    parts = max(round(read.channels / most), 1)
-    part, offsets = channel * parts // read.channels, channel * read.plane + within
+    most = max(CACHE / (4 * LANES * lines), FEWEST * outputs * inputs / max(len(out), 1))
+    parts = max(round(inputs / most), 1)
+    part, offsets = channel * parts // inputs, channel * plane + within
     order = np.lexsort((offsets, out, part))
     ends = np.searchsorted((part * outputs + out)[order], np.arange(parts * outputs + 1))
     starts = np.stack([ends[i * outputs : (i + 1) * outputs + 1] for i in range(parts)])
-    return values[order], offsets[order].astype(np.int32), starts
+    return order, offsets[order].astype(np.int32), starts
 
 
 @lru_cache(256)
