@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sparselearning.cpu.inference import sparse_inference
+    from sparselearning.cpu.training import sparse_training
     from sparselearning.errors import UsageError
     from sparselearning.layers import unwrap
     from sparselearning.masking import Masking
@@ -24,6 +25,7 @@ __all__ = [
     "UsageError",
     "load_ticket",
     "sparse_inference",
+    "sparse_training",
     "take_ticket",
     "unwrap",
 ]
@@ -40,7 +42,7 @@ if not TYPE_CHECKING:  # to which any name would exist
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         from sparselearning import layers, masking, methods, phases, superposition, tickets
-        from sparselearning.cpu import inference
+        from sparselearning.cpu import inference, training
 
-        modules = (layers, masking, methods, phases, superposition, tickets, inference)
+        modules = (layers, masking, methods, phases, superposition, tickets, inference, training)
         return next(getattr(module, name) for module in modules if hasattr(module, name))
