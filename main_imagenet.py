@@ -21,7 +21,7 @@ import torch
 from accelerate import Accelerator
 
 from models.classifiers import build
-from sparselearning import Masking, Superposition, take_ticket
+from sparselearning import Masking, Superposition, sparse_training, take_ticket
 from utils.command_line.errors import one_line_errors
 from utils.data.imagenet import load_imagenet
 from utils.data.protocol import Splits
@@ -100,6 +100,8 @@ def algorithm_1(options: Options, accelerator: Accelerator, data: Splits, folder
     if options.sparse:
         arguments = masking_arguments(options, model, phases, batches.steps)
         masking = Masking(model, optimizer, **arguments, snip_batches=snip_batches(data.train))  # line 1
+        if options.sparse_kernels:
+            sparse_training(masking)
         if options.sup_tickets:
             superposition = Superposition(masking.masks, masking.target_nnz, **averaging(options))
     costs = Costs(model, masking, (3, data.train.side, data.train.side), teachers, rewound_epochs(options.rewind))

@@ -26,8 +26,7 @@ def sparse_training(masking: Masking) -> list[str]:
     Raises:
         UsageError: numba, the extra `cpu`, is not installed; a masked weight is not float32 on a CPU; or no layer can.
     """
-    if importlib.util.find_spec("numba") is None:
-        raise UsageError("sparse kernels need numba: pip install 'sup-tickets[cpu]'")
+    check_numba()
     if wrong := [w for w in masking.weights.values() if (w.dtype, w.device.type) != (torch.float32, "cpu")]:
         raise UsageError(f"sparse kernels compute float32 on a CPU, not {kind_of(wrong[0])}: train without them")
     from sparselearning.cpu.layers import fits  # which import numba
@@ -43,3 +42,9 @@ def sparse_training(masking: Masking) -> list[str]:
     if not able:
         raise UsageError("sparse kernels are for nn.Conv2d (groups 1, dilation 1) and nn.Linear: the model masks none")
     return able
+
+
+def check_numba() -> None:
+    """Raises UsageError where it is not installed."""
+    if importlib.util.find_spec("numba") is None:
+        raise UsageError("sparse kernels need numba: pip install 'sup-tickets[cpu]'")

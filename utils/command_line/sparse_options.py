@@ -56,6 +56,10 @@ class SparseOptions(Group):
     rewind: str | None = option(None, "lottery ticket rewinding: start from the connections of this run's ticket, "
                                 "and from its weights of --save-early", metavar="RUN", read=place,
                                 needs=SPARSE)  # fmt: skip
+    sparse_kernels: bool = option(
+        False, "on a CPU, in float32: do not compute absent connections, which is faster at 80 %% sparsity and above; "
+        "the same training but for rounding", needs=SPARSE,
+        idle={"compile": "which makes kernels of its own: choose one"})  # fmt: skip
     exempt: tuple[str, ...] = option((), "weights to leave dense, by name: 'classifier.*'", metavar="PATTERN",
                                      needs=SPARSE)  # fmt: skip
 

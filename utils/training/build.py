@@ -13,13 +13,14 @@ from accelerate.utils import DistributedType
 from torch import Tensor, nn
 
 from sparselearning.averages import PARAMETERS, option_name
+from sparselearning.cpu.training import check_numba
 from sparselearning.errors import UsageError
 from sparselearning.flops import Counting
 from sparselearning.layers import maskable_weights
 from sparselearning.masking import Masking
 from sparselearning.methods import METHODS
 from sparselearning.phases import Phase
-from utils.command_line.options import AveragingOptions, ModelOptions, Options, RunOptions
+from utils.command_line.options import AveragingOptions, ModelOptions, Options
 from utils.data.protocol import Batch, Images
 from utils.files.errors import explained
 from utils.run_folder.finished import read_run, reading
@@ -33,7 +34,7 @@ EARLY = "early.safetensors"  # the weights after --save-early of a run
 NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
 
-def make_accelerator(options: RunOptions) -> Accelerator:
+def make_accelerator(options: Options) -> Accelerator:
     """Processes, device and precision as launched.
 
     Raises:
@@ -53,6 +54,10 @@ def make_accelerator(options: RunOptions) -> Accelerator:
         raise UsageError(
             "--deterministic does nothing on a CPU, where the same number of threads gives the same bits: leave it out"
         )
+    if options.sparse_kernels:
+        if (accelerator.device.type, accelerator.mixed_precision) != ("cpu", "no"):
+            raise UsageError("--sparse-kernels is for float32 on a CPU: leave it out, or use --mixed-precision no")
+        check_numba()
     choose_kernels(options.deterministic)
     return accelerator
 
