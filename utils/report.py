@@ -3,6 +3,7 @@
 python -m utils.report runs/                        every finished run below, a row per setting
 python -m utils.report runs/a runs/b --plot a.png   some, and a picture of them
 python -m utils.report runs/ --significance         and whether Sup-tickets make a difference
+python -m utils.report runs/ --correlation          and whether ensembles of better networks are better
 python -m utils.report runs/ --layers               and the sparsity of every layer
 python -m utils.report runs/ --paper sup1           and the figures of Table 1 of Sup-tickets beside them
 """
@@ -22,6 +23,7 @@ from sparselearning.errors import UsageError
 from utils.command_line.errors import one_line_errors
 from utils.command_line.paths import writing
 from utils.files.whole import write_json, write_whole
+from utils.reporting.correlation import correlation
 from utils.reporting.costs import add_costs
 from utils.reporting.groups import ABOUT
 from utils.reporting.groups_plot import PICTURES, draw_groups
@@ -48,6 +50,8 @@ def main(options: ReportOptions) -> None:
         print("\n".join(["", *missing(lines, groups, columns(groups))]))
     if options.significance:
         print("\n" + markdown(significance(groups)))
+    if options.correlation:
+        print("\n" + markdown(correlation(groups)))
     if options.layers:
         print("\n" + markdown(layers(groups, distinctive_options(groups))))
     about = [*ABOUT, *distinctive_options(groups)]

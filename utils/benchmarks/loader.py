@@ -14,7 +14,7 @@ from torchvision import transforms as T
 from utils.command_line.commands import BenchmarkOptions
 from utils.data.formats.image_folder import ImageFolder
 from utils.data.large_images import MEAN, STD, LargeImages, Samples
-from utils.data.rows import EncodedRows, first_rows
+from utils.data.rows import Rows, first_rows
 from utils.data.sources import read_large
 from utils.files.errors import DamagedImageError
 
@@ -71,7 +71,7 @@ def classic(data: LargeImages) -> float:
     return time.process_time() - start
 
 
-def classic_image(rows: EncodedRows, row: int) -> Tensor:
+def classic_image(rows: Rows, row: int) -> Tensor:
     if not isinstance(rows, ImageFolder):
         raise DamagedImageError("the loader is measured on files: give a --data-dir with train/CLASS/ and val/CLASS/")
     with open(rows.name(row), "rb") as file:

@@ -10,9 +10,10 @@ from sparselearning.averages import PRUNINGS
 from sparselearning.errors import UsageError
 from sparselearning.methods import METHODS
 from utils.command_line.paths import check_owner, check_report, place
-from utils.command_line.rows import FROM_0, TO_1, Group, count, derived, is_on, option, required
+from utils.command_line.rows import FROM_0, TO_1, Group, count, derived, is_on, not_negative, option, required
 from utils.command_line.sparse_options import AveragingOptions
 
+COMPUTED, NOISE = "computed", "gaussian"  # values of --corruptions and --ood that name no data
 READS_DATA = ("evaluate", "greedy", "bn recompute", "data_dir")
 
 
@@ -29,13 +30,50 @@ class TicketFileOptions(Group):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateOptions(TicketFileOptions):
+class RobustnessOptions(Group):
+    """robustness and uncertainty: Other images for each ticket and for the ensemble of them all (FreeTickets)."""
+
+    corruptions: str | None = option(None, "accuracy, NLL and ECE on corrupted images, means over corruptions and "
+        "severities (cAcc, cNLL, cECE): CIFAR-10-C, CIFAR-100-C or ImageNet-C as published. Without FOLDER they are "
+        "computed from the test images by imagecorruptions-imaug, with the strengths of ImageNet-C: on images of 32 "
+        "pixels these are much stronger than those of CIFAR-10-C", metavar="FOLDER", read=place,
+        alone=COMPUTED)  # fmt: skip
+    adversarial: str | None = option(None, "likewise on ImageNet-A, or any images in a folder for some of the classes, "
+                                     "of which alone the networks choose (aAcc, aNLL, aECE)", metavar="FOLDER",
+                                     read=place)  # fmt: skip
+    ood: tuple[str, ...] = option((), "area under the ROC curve by which the confidence tells test images from others: "
+                                  f"{NOISE} is noise, NAME a data set as --data takes it, NAME=FOLDER a folder of one, "
+                                  "or of images in folders", metavar="NAME[=FOLDER]", read=place)  # fmt: skip
+    fgsm: float | None = option(None, "accuracy after a step of this length, in units of 0..1, up the gradient of each "
+                                "ticket (8/255): the fast gradient sign method", metavar="EPSILON", fits=TO_1,
+                                alone=8 / 255)  # fmt: skip
+    per_class: bool = option(False, "how much the tickets disagree on the images of each class")
+    workers: int | None = option(None, "processes that load and corrupt images; 0: none (the cores but one, at most 8)",
+                                 metavar="N", fits=not_negative(1000))  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluatedFileOptions(TicketFileOptions):
+    """And where its numbers go."""
+
+    image_size: int | None = option(None, "side of the crops of large images (224)", metavar="PIXELS", fits=count(2048))
+    summary: Path | None = option(None, "add the numbers to this summary.json of the run that the tickets are of, for "
+                                  "utils.report", metavar="FILE")  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateOptions(EvaluatedFileOptions, RobustnessOptions):
     """Those of utils.evaluate."""
 
     program = "python -m utils.evaluate"
 
     def checked(self, given: Collection[str]) -> Self:
-        check_report("--json", self.json, ".json", *self.tickets)
+        check_report("--json", self.json, ".json", *self.tickets, self.summary)
+        if self.per_class and len(self.tickets) < 2:
+            raise UsageError("--per-class compares tickets: give --tickets two files or more")
+        names = [word.partition("=")[0] for word in self.ood]
+        if "" in names or len(set(names)) < len(names):
+            raise UsageError(f"--ood {' '.join(self.ood)} leaves a set without a name of its own: write NAME=FOLDER")
         return self
 
 
@@ -160,6 +198,8 @@ class ReportOptions(Group):
         "what differs, and what is missing, is said", metavar="TABLE")  # fmt: skip
     significance: bool = option(False, "and a table of Kolmogorov-Smirnov tests: every method with Sup-tickets against "
                                 "itself without, of other seeds")  # fmt: skip
+    correlation: bool = option(False, "and a table of the correlations, over all settings of an ensemble such as its "
+                               "sparsity, of the mean accuracy of its networks with its own")  # fmt: skip
     layers: bool = option(False, "and a table of the sparsity of every layer and stage")
     dense_epochs: int | None = option(None, "length of the dense training that FLOPs are relative to (that of the "
                                       "table, else its longest run)", metavar="N", fits=count(10**9))  # fmt: skip

@@ -130,6 +130,8 @@ def _settings(annotation: Any, row: Row, required: bool) -> dict[str, Any]:
         parts = get_args(annotation)
         several = "+" if required or not row.positional else "*"
         annotation, settings["nargs"] = parts[0], several if parts[-1] is Ellipsis else len(parts)
+    if row.alone is not None:
+        settings["nargs"], settings["const"] = "?", row.alone
     if get_origin(annotation) is Literal:
         annotation, settings["choices"] = str, list(get_args(annotation))
     settings["type"] = row.read or (file_path if annotation is Path else annotation)

@@ -61,6 +61,7 @@ class Row:
         changes: what another value changes: "results"; how a batch is cut into "parts"; or "nothing" in a run.
         recorded: does it stand in args.yaml?
         positional: is it given without its name, and perhaps several times?
+        alone: its value where the name is given without one.
     """
 
     help: str
@@ -76,6 +77,7 @@ class Row:
     changes: Literal["results", "parts", "nothing"] = "results"
     recorded: bool = True
     positional: bool = False
+    alone: Any = None
 
 
 def option(default: T, help: str, **about: Any) -> T:

@@ -62,7 +62,7 @@ def load_cifar(
         valid = images(pixels[held_out], labels[held_out])
         pixels, labels = pixels[kept], labels[kept]
     splits = images(pixels, labels, FLIPS[recipe.flip], recipe.shift), valid, images(test_pixels, test_labels)
-    return Splits(*splits, classes, recipe.preprocessing(), fingerprint)
+    return Splits(*splits, classes, recipe.preprocessing(), fingerprint, test.classes or train.classes)
 
 
 def decode_all(rows: Rows, index: np.ndarray, side: int, native: int | None) -> tuple[Tensor, Tensor]:

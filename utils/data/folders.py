@@ -11,10 +11,10 @@ HELD_OUT = ("val", "validation", "valid")
 SPLITS = (*TRAIN, *HELD_OUT, "test")
 
 
-def existing(data_dir: str) -> Path:
+def existing(data_dir: str, remedy: str = "give --data-dir the folder with the data, such as train/ and test/") -> Path:
     folder = Path(data_dir).expanduser()
     if not folder.is_dir():
-        raise UsageError(f"no folder {folder}: give --data-dir the folder with the data, such as train/ and test/")
+        raise UsageError(f"no folder {folder}: {remedy}")
     return folder
 
 

@@ -65,7 +65,7 @@ def load_imagenet(
         index, held_out = hold_out(generator(*VALIDATION).permutation(index), valid_fraction)
         valid = images(train, held_out)
     splits = images(train, index, persistent=True), valid, images(test, test_index)
-    return Splits(*splits, classes, fingerprint=fingerprint)
+    return Splits(*splits, classes, fingerprint=fingerprint, classes=test.classes or train.classes)
 
 
 def spare_cores() -> int:

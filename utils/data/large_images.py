@@ -3,7 +3,7 @@
 import os
 import signal
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 from sparselearning.errors import UsageError
 from utils.data.augmentation import Key, augment, center, generator, permutation
 from utils.data.protocol import Batch, Range
-from utils.data.rows import EncodedRows
+from utils.data.rows import Rows
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's channels, in units of 0..1
 
@@ -26,13 +26,17 @@ Loaded = tuple[Tensor, Tensor] | UsageError  # uint8 (B, side, side, 3) and labe
 class Samples(Dataset[Loaded]):
     """What a worker process knows of a split."""
 
-    rows: EncodedRows
+    rows: Rows
     index: np.ndarray  # int64 (N,), the rows that belong to the split
     side: int  # pixels
 
     def order(self, key: Key | None) -> np.ndarray:
         """The index in the order of an epoch, or as stored."""
         return self.index if key is None else self.index[permutation(len(self.index), *key)]
+
+    def clean(self, row: int) -> Tensor:
+        """An image without augmentation: bytes (side, side, 3)."""
+        return center(self.rows.pixels(row), self.side)
 
     def __getitem__(self, request: Request) -> Loaded:
         """An error is returned, for a traceback would wrap it if it were raised."""
@@ -41,8 +45,10 @@ class Samples(Dataset[Loaded]):
         batch = torch.empty(len(numbers), self.side, self.side, 3, dtype=torch.uint8)
         try:
             for i, row in enumerate(numbers.tolist()):
-                pixels, side = self.rows.pixels(row), self.side
-                batch[i] = augment(pixels, side, generator(*key, start + i)) if key else center(pixels, side)
+                if key is None:
+                    batch[i] = self.clean(row)
+                else:
+                    batch[i] = augment(self.rows.pixels(row), self.side, generator(*key, start + i))
         except UsageError as error:
             return error
         return batch, self.rows.labels[numbers]
@@ -68,13 +74,21 @@ class LargeImages:
     Args:
         workers: processes that load batches; 0: this one does.
         persistent: they are not started anew for every epoch.
+        mean_std: of the channels, in units of 0..1.
     """
 
     def __init__(
-        self, samples: Samples, num_classes: int, device: torch.device, workers: int, persistent: bool = False
+        self,
+        samples: Samples,
+        num_classes: int,
+        device: torch.device,
+        workers: int,
+        persistent: bool = False,
+        mean_std: tuple[Sequence[float], Sequence[float]] = (MEAN, STD),
     ) -> None:
         self.samples, self.num_classes, self.device = samples, num_classes, device
-        mean, std = (255 * torch.tensor(value, device=device).repeat(samples.side) for value in (MEAN, STD))
+        self.mean, self.std = (torch.tensor(value, device=device).view(3, 1, 1) for value in mean_std)
+        mean, std = (255 * torch.tensor(value, device=device).repeat(samples.side) for value in mean_std)
         self.scale, self.shift = 1 / std, -mean / std  # for a row of pixels, so that whole rows are vectors
         self.requests: list[Request] = []
         self.turn = 0

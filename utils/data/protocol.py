@@ -1,6 +1,6 @@
 """What training and evaluation see of data: splits of images, and epochs over them, whatever their size and source."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -47,6 +47,14 @@ class Images(Protocol):
         """Pixels of a side of the images that the network sees."""
 
     @property
+    def mean(self) -> Tensor:
+        """Of the channels, in units of 0..1, by which batches are normalized: float32 (3, 1, 1) on the device."""
+
+    @property
+    def std(self) -> Tensor:
+        """Likewise the deviation."""
+
+    @property
     def on_device(self) -> bool:
         """Are all images on the device, so that a batch keeps nobody waiting?"""
 
@@ -70,6 +78,7 @@ class Splits:
     Attributes:
         about: what a ticket has to say of them, for others to see them alike.
         fingerprint: tells these images from others.
+        classes: a name per label; empty where the source does not tell.
 
     Raises:
         UsageError: the training or the test split is empty.
@@ -81,6 +90,7 @@ class Splits:
     num_classes: int
     about: Preprocessing = field(default_factory=Preprocessing)
     fingerprint: str = ""
+    classes: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         for name, images in (("training", self.train), ("test", self.test)):

@@ -11,6 +11,7 @@ from sparselearning.errors import UsageError
 from sparselearning.flops import Counting
 from utils.command_line.options import NAMES, Options, changes_results, effective, recorded
 from utils.command_line.rows import Setting
+from utils.evaluations.table import evaluated
 from utils.reporting.groups import ABOUT, NORMAL, OTHERS, PLAIN, About, Cost, Group, Member
 from utils.run_folder.contents import Results, Summary
 from utils.run_folder.finished import FinishedRun, read_content, read_run, reading
@@ -123,7 +124,7 @@ def others_of(run: Options, more: Mapping[str, Setting] = MappingProxyType({})) 
 
 
 def _numbers(test: Results) -> dict[str, float]:
-    """The columns of one run but for those of its cost: SCORE at every stage, OTHERS of the model to use.
+    """The columns of one run but for those of its cost: SCORE at every stage, and more of the model to use.
 
     Another metric that the version of the run did not have yet is left out.
     """
@@ -137,6 +138,7 @@ def _numbers(test: Results) -> dict[str, float]:
     numbers = {name: metrics[SCORE] for name, metrics in stages.items()}
     for table, metrics in ((DIVERSITY, stages.get("ensemble", {})), (OTHERS, use)):
         numbers |= {metric.title: metrics[name] for name, metric in table.items() if name in metrics}
+    numbers |= {column.title: use[name] for name, column in evaluated(use).items()}
     return {name: float(number) for name, number in numbers.items()}
 
 

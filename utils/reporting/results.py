@@ -5,6 +5,7 @@ from itertools import groupby
 from statistics import fmean, stdev
 
 from utils.command_line.rows import Setting
+from utils.evaluations.table import titled
 from utils.reporting.costs import COST
 from utils.reporting.groups import NORMAL, OTHERS, PLAIN, TITLED, Group
 from utils.reporting.paper import Beside
@@ -16,10 +17,10 @@ DIGITS = {metric.title: metric.digits for metric in (*OTHERS.values(), *DIVERSIT
 
 def columns(groups: Sequence[Group]) -> list[str]:
     """Those that any group fills, in the order of a run."""
-    filled = {name for group in groups for name in group.values}
+    filled = dict.fromkeys(name for group in groups for name in group.values)
     tickets = [f"ticket {i}" for i in range(1, len(filled))]
     diversity, others = ([metric.title for metric in table.values()] for table in (DIVERSITY, OTHERS))
-    order = (NORMAL, *tickets, "superposed", "ensemble", *diversity, PLAIN, *others, *COST)
+    order = (NORMAL, *tickets, "superposed", "ensemble", *diversity, PLAIN, *others, *filter(titled, filled), *COST)
     return [name for name in order if name in filled]
 
 
@@ -51,7 +52,7 @@ def results_table(groups: Sequence[Group], papers: Sequence[Beside] | None = Non
 
 def cell(name: str, values: Sequence[float]) -> str:
     """Mean ± sample standard deviation (n − 1); just the mean of a cost or a single run."""
-    digits = DIGITS.get(name, METRICS[SCORE].digits)
+    digits = own.digits if (own := titled(name)) else DIGITS.get(name, METRICS[SCORE].digits)
     mean = f"{fmean(values):.{digits}f}" if values else ""
     spread = f" ± {stdev(values):.{digits}f}" if len(values) > 1 else ""
     return f"{mean}×" if name in COST else mean + spread

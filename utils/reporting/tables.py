@@ -2,13 +2,15 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
+from utils.evaluations.columns import Column
+from utils.evaluations.table import evaluated
 from utils.run_folder.contents import Numbers, Results
 from utils.training.metrics import DIVERSITY, METRICS, SCORE, Metric
 
 ARROWS = {"higher": "↑", "lower": "↓"}  # which values are better
 
 
-def _columns(metrics: Mapping[str, Metric]) -> dict[str, tuple[str, Callable[[float], str]]]:
+def _columns(metrics: Mapping[str, Metric | Column]) -> dict[str, tuple[str, Callable[[float], str]]]:
     return {name: (f"{metric.title} {ARROWS[metric.better]}", metric.text) for name, metric in metrics.items()}
 
 
@@ -40,9 +42,10 @@ def models_cells(first: str, rows: Sequence[tuple[str, Numbers]]) -> list[list[s
 
     Args:
         first: the title of the column of names.
-        rows: (name, {name of a number: number}), those in COLUMNS are shown.
+        rows: (name, {name of a number: number}), those in COLUMNS and those of EVALUATIONS are shown.
     """
-    shown = {key: column for key, column in COLUMNS.items() if any(key in numbers for _, numbers in rows)}
+    known = {**COLUMNS, **_columns(evaluated(name for _, numbers in rows for name in numbers))}
+    shown = {key: column for key, column in known.items() if any(key in numbers for _, numbers in rows)}
     cells = [[first, *(title for title, _ in shown.values())]]
     for name, numbers in rows:
         cells.append([name, *(text(numbers[key]) if key in numbers else "" for key, (_, text) in shown.items())])

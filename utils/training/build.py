@@ -40,9 +40,7 @@ def make_accelerator(options: Options) -> Accelerator:
     Raises:
         UsageError: this launch or device does not go with the options.
     """
-    with explained("cannot set up what the environment asks for", "unset what accelerate and torchrun would set"):
-        # without `cpu`, processes launched on a machine without GPUs would not know of each other
-        accelerator = Accelerator(mixed_precision=options.mixed_precision, cpu=not torch.accelerator.is_available())
+    accelerator = launched(options.mixed_precision)
     if accelerator.distributed_type not in (DistributedType.NO, DistributedType.MULTI_GPU, DistributedType.MULTI_CPU):
         raise UsageError(
             f"{accelerator.distributed_type.value} shards weights over processes, but masks need them whole: launch "
@@ -60,6 +58,13 @@ def make_accelerator(options: Options) -> Accelerator:
         check_numba()
     choose_kernels(options.deterministic)
     return accelerator
+
+
+def launched(mixed_precision: str) -> Accelerator:
+    """The processes that were launched, on their devices. Raises UsageError where the environment is wrong."""
+    with explained("cannot set up what the environment asks for", "unset what accelerate and torchrun would set"):
+        # without `cpu`, processes launched on a machine without GPUs would not know of each other
+        return Accelerator(mixed_precision=mixed_precision, cpu=not torch.accelerator.is_available())
 
 
 def choose_kernels(deterministic: bool) -> None:

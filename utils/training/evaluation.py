@@ -24,7 +24,7 @@ def evaluate(accelerator: Accelerator, model: nn.Module, images: Images) -> dict
 
     training = model.training
     model.eval()
-    rows = _by_image(accelerator, images, width(METRICS), measure)
+    rows = by_image(accelerator, images, width(METRICS), measure)
     model.train(training)
     return summarize(rows)
 
@@ -43,7 +43,7 @@ def evaluate_ensemble(accelerator: Accelerator, models: Sequence[nn.Module], ima
         rows = per_sample(ensemble(log_probs), labels), per_sample(log_probs, labels, DIVERSITY)
         return torch.cat(rows, dim=1)
 
-    rows = _by_image(accelerator, images, width(METRICS) + width(DIVERSITY), measure)
+    rows = by_image(accelerator, images, width(METRICS) + width(DIVERSITY), measure)
     return summarize(rows[:, : width(METRICS)]) | summarize(rows[:, width(METRICS) :], DIVERSITY)
 
 
@@ -64,19 +64,29 @@ def evaluate_tickets(
 
 
 @torch.no_grad()
-def _by_image(
-    accelerator: Accelerator, images: Images, columns: int, measure: Callable[[Tensor, Tensor], Tensor]
+def by_image(
+    accelerator: Accelerator,
+    images: Images,
+    columns: int,
+    measure: Callable[[Tensor, Tensor], Tensor],
+    title: str | None = None,
 ) -> Tensor:
     """A row of measurements for each image, float64 (N, columns), equal on all processes.
 
     Whole batches go round the processes, so that an image meets the same batch whatever their number, and the rows
     of all images can be reduced once, in their order.
+
+    Args:
+        measure: makes the rows of a batch, (B, columns), of its images and labels.
+        title: of a bar on a terminal; None: there is none.
     """
     rows = torch.zeros(len(images), columns, dtype=torch.float64, device=accelerator.device)
     world, rank = accelerator.num_processes, accelerator.process_index
     starts = range(rank * BATCH, len(images), world * BATCH)
     ranges = [(start, min(start + BATCH, len(images))) for start in starts]
-    for (start, stop), (inputs, labels) in zip(ranges, images.clean_batches(ranges), strict=True):
+    hidden = None if title and accelerator.is_main_process else True  # else a bar on a terminal
+    batches = tqdm(images.clean_batches(ranges), title, len(ranges), leave=False, disable=hidden)
+    for (start, stop), (inputs, labels) in zip(ranges, batches, strict=True):
         with accelerator.autocast():
             rows[start:stop] = measure(inputs, labels)
     return accelerator.reduce(rows, "sum")

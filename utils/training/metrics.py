@@ -76,11 +76,15 @@ def calibration_error(gaps: Tensor) -> float:
     The 15 bins are (b/15, (b+1)/15] on (0, 1]: a confidence on an edge belongs to the bin below it, so that 1 is in
     the last. Guo et al. 2017, On calibration of modern neural networks, Eq. 3.
     """
+    return calibration_gaps(gaps).abs().sum().item() / gaps.shape[1]
+
+
+def calibration_gaps(gaps: Tensor) -> Tensor:
+    """n_b (accuracy_b - confidence_b) of every bin of `calibration_error`, float64 (15,); those of sets add up."""
     confidence, right = gaps
     inner_edges = torch.arange(1, ECE_BINS, dtype=torch.float64) / ECE_BINS
     bins = torch.bucketize(confidence, inner_edges)
-    sums = torch.zeros(ECE_BINS, dtype=torch.float64).index_add_(0, bins, right - confidence)
-    return sums.abs().sum().item() / len(confidence)
+    return torch.zeros(ECE_BINS, dtype=torch.float64).index_add_(0, bins, right - confidence)
 
 
 def squared_error(log_probs: Tensor, labels: Tensor) -> Tensor:
@@ -134,10 +138,13 @@ def summarize(rows: Tensor, metrics: Mapping[str, Metric] = METRICS) -> dict[str
     """Every metric by its name, from the (N, width) rows of `per_sample`. Raises ValueError without samples."""
     if not len(rows):
         raise ValueError("no samples to summarize")
-    # on the CPU, where sums run in a fixed order
+    return {name: metrics[name].total(part.squeeze(0)) for name, part in by_metric(rows, metrics).items()}
+
+
+def by_metric(rows: Tensor, metrics: Mapping[str, Metric] = METRICS) -> dict[str, Tensor]:
+    """{metric: its (columns, N)} of the (N, width) rows of `per_sample`; on the CPU, where sums have a fixed order."""
     columns = rows.detach().cpu().double().T.contiguous()
-    parts = columns.split([metric.columns for metric in metrics.values()])
-    return {name: row.total(part.squeeze(0)) for (name, row), part in zip(metrics.items(), parts, strict=True)}
+    return dict(zip(metrics, columns.split([metric.columns for metric in metrics.values()]), strict=True))
 
 
 def ensemble(log_probs: Tensor) -> Tensor:

@@ -50,6 +50,19 @@ def _split(folder: Path, split: str) -> ImageFolder:
     return ImageFolder(f"the {split} split of {folder}", torch.from_numpy(labels), classes, paths)
 
 
+def is_class_folders(folder: Path) -> bool:
+    """Has it a folder for each class, with images directly in it, and no splits?"""
+    inner = [entry for entry in folder.iterdir() if entry.is_dir()]
+    images = (any(name.lower().endswith(IMG_EXTENSIONS) for name in os.listdir(path)) for path in inner)
+    return bool(inner) and not {path.name for path in inner} & {*SPLITS} and all(images)
+
+
+def read_class_folders(folder: Path) -> ImageFolder:
+    """All images of a folder that has a folder for each class. Raises UsageError as `class_folders`."""
+    paths, labels, classes = class_folders(folder)
+    return ImageFolder(str(folder), torch.from_numpy(labels), classes, paths)
+
+
 def class_folders(split: Path) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """The images of split/CLASS/ in turns, first of every class, second of every class ...: the first N are fair.
 
