@@ -14,9 +14,8 @@ def test_cifar100_takes_the_fine_labels(tmp_path):
     for split, examples in SMALL.splits():
         rows = table(examples, None).rename_column("label", "coarse_label")
         rows = rows.cast_column("coarse_label", datasets.ClassLabel(num_classes=20))
-        rows.add_column("fine_label", [99 - i for i in range(len(rows))], feature=fine).to_parquet(
-            tmp_path / f"{split}.parquet"
-        )
+        rows = rows.add_column("fine_label", [99 - i for i in range(len(rows))]).cast_column("fine_label", fine)
+        rows.to_parquet(tmp_path / f"{split}.parquet")
     train = small(tmp_path, "cifar100").train
     assert train.labels.tolist() == list(range(99, 79, -1)) and train.num_classes == 100
 
@@ -28,7 +27,7 @@ def write_columns(folder: Path, **columns: list[str] | None) -> Path:
         for start, (name, names) in enumerate(columns.items()):
             kind = datasets.ClassLabel(names=names) if names else datasets.Value("int64")
             labels = [(i + start) % 10 for i in range(len(rows))]
-            rows = rows.add_column(name, labels, feature=kind)
+            rows = rows.add_column(name, labels).cast_column(name, kind)
         rows.to_parquet(folder / f"{split}.parquet")
     return folder
 
@@ -69,7 +68,8 @@ def test_several_columns_of_images_are_refused(tmp_path):
     for split, examples in SMALL.splits():
         rows = table(examples).rename_column("img", "left")
         cells = rows.cast_column("left", datasets.Image(decode=False))["left"][:]
-        rows.add_column("right", cells, feature=datasets.Image()).to_parquet(tmp_path / f"{split}.parquet")
+        rows = rows.add_column("right", cells).cast_column("right", datasets.Image())
+        rows.to_parquet(tmp_path / f"{split}.parquet")
     refused("several columns that may be the images, left and right: keep one", small, tmp_path)
 
 
