@@ -80,13 +80,3 @@ class ResNet(nn.Module):
         """(N, 3, 32, 32) → (N, num_classes)."""
         out = self.stages(F.relu(self.bn1(self.conv1(images))))
         return self.classifier(F.adaptive_avg_pool2d(out, 1).flatten(1))
-
-
-def resnet20(num_classes: int, width: float = 1.0) -> ResNet:
-    """ResNet-20 with 16, 32 and 64 channels and projection shortcuts (option B)."""
-    return ResNet(BasicBlock, (3, 3, 3), round(16 * width), num_classes, bias=True)
-
-
-def resnet50(num_classes: int, width: float = 1.0) -> ResNet:
-    """The ResNet-50 of Sup-tickets and GraNet on CIFAR; its classifier has no bias."""
-    return ResNet(Bottleneck, (3, 4, 6, 3), round(64 * width), num_classes, bias=False)

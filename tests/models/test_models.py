@@ -1,6 +1,11 @@
 """The CIFAR networks are the papers' networks, weight for weight."""
 
 import math
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,10 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models import MODELS, build, classifiers
-from models.wide_resnet import PreActBlock
+from models.cifar.wrn28_10 import PreActBlock
 from sparselearning.errors import UsageError
 from sparselearning.flops import forward_flops, layer_costs
 
+ROOT = Path(__file__).parents[2]
 # classes, parameters, maskable weights, weight tensors, multiply-adds of one 32×32 image
 COUNTS = {
     "vgg16": [(10, 14_991_946, 14_977_728, 15, 313_463_808), (100, 15_038_116, 15_023_808, 15, 313_509_888)],
@@ -41,8 +47,17 @@ def test_counts_are_those_of_the_papers(
 
 
 def test_unknown_name_is_refused_in_one_line_that_lists_the_choices() -> None:
-    with pytest.raises(UsageError, match=r"^unknown model 'vgg19': choose one of vgg16, resnet50, wrn28-10, resnet20$"):
+    with pytest.raises(UsageError, match=r"^unknown model 'vgg19': choose one of resnet20, resnet50, vgg16, wrn28-10$"):
         build("vgg19", 10)
+
+
+def test_a_module_in_the_folder_is_offered_by_its_name_and_not_imported(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "models", tmp_path / "models")
+    (tmp_path / "models/cifar/lenet_5.py").write_text("raise AssertionError('imported')")
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+    command = [sys.executable, "-c", "from models import MODELS; print(*MODELS)"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("lenet-5 resnet20 resnet50 vgg16 wrn28-10\n", "")
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -13,6 +13,8 @@ class VGG16(nn.Module):
     bias. All of them have `width` times the usual channels.
     """
 
+    smallest_side = 32  # pixels, of which five max-pools leave one
+
     def __init__(self, num_classes: int, width: float = 1.0) -> None:
         super().__init__()
         layers: list[nn.Module] = []
@@ -31,3 +33,7 @@ class VGG16(nn.Module):
         """(N, 3, side, side) → (N, num_classes)."""
         features = self.features(images)  # five max-pools leave one pixel of 32×32; of more, the mean
         return self.classifier(F.adaptive_avg_pool2d(features, 1).flatten(1))
+
+
+def network(num_classes: int, width: float = 1.0) -> VGG16:
+    return VGG16(num_classes, width)

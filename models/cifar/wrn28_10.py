@@ -48,6 +48,6 @@ class WideResNet(nn.Module):
         return self.classifier(F.adaptive_avg_pool2d(out, 1).flatten(1))
 
 
-def wrn28_10(num_classes: int, width: float = 1.0) -> WideResNet:
+def network(num_classes: int, width: float = 1.0) -> WideResNet:
     """WRN-28-10 without dropout, the network of FreeTickets on CIFAR; `width` is in sixteenths, as the stem has 16."""
     return WideResNet(28, 10, num_classes, stem=round(16 * width))
