@@ -63,9 +63,9 @@ class Masking(Movement, Connections):
         seed: of the random choices; equal on all processes.
 
     Attributes:
-        step: optimizer steps that really happened; `updates` those of the topology, `dropped` and `grown` connections.
+        updates: of the topology; `dropped` and `grown` connections.
         threshold: of DSR, below which weights are dropped.
-        masks, active, ever_active: see `Connections`; `target_nnz`, `density`, `window`: see `Movement`.
+        masks, active, ever_active: see `Connections`; `step`, `target_nnz`, `density`, `window`: see `Movement`.
 
     Raises:
         UsageError: the arguments do not fit each other or the model; the message says what would.
@@ -107,9 +107,8 @@ class Masking(Movement, Connections):
         masks = initial_masks(inner, weights, init, self.first_density, seed, snip_batches)
         Connections.__init__(self, inner, weights, held_by, masks, self.tracks_momentum)
         warn_of_dense(inner, weights, exempt)
-        self.step = self.updates = self.dropped = self.grown = 0
+        self.updates = self.dropped = self.grown = 0
         self.threshold = self.method.threshold
-        self._exploration: Exploration | None = None
         self._hooks = [
             self.optimizer.register_step_pre_hook(self._before_step),
             self.optimizer.register_step_post_hook(self._after_step),
@@ -145,13 +144,6 @@ class Masking(Movement, Connections):
             self.update_topology(self.rate_at(self.step), self.growth)
         else:
             self.clear_weights()
-
-    @property
-    def reads_gradients(self) -> bool:
-        """Will the next optimizer step read gradients where there is no connection?"""
-        due = self.growth if self.update_due(self.step + 1) else None
-        explored = None if self._exploration is None else self._exploration.growth
-        return self.tracks_momentum or not {due, explored} <= {None, "random"}
 
     # ---- moving connections ----------------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ from sparselearning import schedules
 from sparselearning.distributions import Density, total_count
 from sparselearning.errors import UsageError, check_count, check_number, choose
 from sparselearning.methods import DROP, GROWTH, METHODS
+from sparselearning.phases import Exploration
 from sparselearning.validation import check_method
 
 _COUNTS = {"update_frequency": 1, "prune_start": 0, "prune_end": 1, "total_steps": 1, "seed": None}  # the least
@@ -19,6 +20,7 @@ class Movement:
         shapes: of the masked weights, by parameter name; the others as `Masking` has them.
 
     Attributes:
+        step: optimizer steps that really happened.
         target_nnz: round(density · N), the connections that are to be there in the end; `density` is that of the
             network, `first_density` what it starts from.
         window: the steps (first, last) of a phase, the whole run unless set: connections move every ΔT after its first
@@ -61,6 +63,8 @@ class Movement:
         self.growth = self.method.growth if growth is None or self.method.growth is None else growth
         self.exploration_growth = growth if growth is not None else self.method.growth or "gradient"
         self.seed = seed
+        self.step = 0
+        self._exploration: Exploration | None = None  # with which the next step begins
         _check_arguments(self, density)
 
     @property
@@ -80,6 +84,13 @@ class Movement:
         start, end = self.window
         inside = start < step and (end is None or step < end)
         return self.moves and inside and (step - start) % self.update_frequency == 0
+
+    @property
+    def reads_gradients(self) -> bool:
+        """Will the next optimizer step read gradients where there is no connection?"""
+        due = self.growth if self.update_due(self.step + 1) else None
+        explored = None if self._exploration is None else self._exploration.growth
+        return self.tracks_momentum or not {due, explored} <= {None, "random"}
 
     def rate_at(self, step: int) -> float:
         """p at a step of the phase."""

@@ -6,7 +6,8 @@ python -m utils.benchmark parallel --compile                  how many runs side
 
 All but the last time two sides in turn, A B A B ..., in one process and take the ratio pair by pair, so that whatever
 slows the machine slows both. Reported are the median of the ratios and, as low and high, their quartiles: of the own
-time to the other, but for size (times smaller) and inference (times as fast).
+time to the other, but for size (times smaller), inference and sparse_training (times
+as fast).
 """
 
 from utils.command_line.commands import BenchmarkOptions
@@ -28,13 +29,15 @@ from utils.benchmarks.inference import inference
 from utils.benchmarks.loader import loader
 from utils.benchmarks.parallel import parallel, table
 from utils.benchmarks.size import size
+from utils.benchmarks.sparse_training import sparse_training
 from utils.benchmarks.step import step, superpose, topology, train
 from utils.command_line.errors import one_line_errors
 from utils.files.whole import write_json
 from utils.run_folder.environment import PACKAGES, environment
 from utils.training.build import choose_kernels
 
-PAIRS = {benchmark.__name__: benchmark for benchmark in (step, topology, superpose, train, loader, size, inference)}
+BENCHMARKS = step, topology, superpose, train, loader, size, inference, sparse_training
+PAIRS = {benchmark.__name__: benchmark for benchmark in BENCHMARKS}
 
 DENSE = ("contiguous", "channels_last", "torch_compile", "onnx_runtime")  # ways to run a network
 
@@ -56,16 +59,20 @@ def main(options: BenchmarkOptions) -> None:
     print(f"{options.model}, {options.batch_size} images per step, {options.method} at density {options.density:g}\n")
     results: dict[str, Any] = {}
     if pairs:
-        print(f"{'':<10}{'ratio':>7}  {'[low,    high]':<16}{'n':>5}{'ms':>11}{'against ms':>11}")
+        print(f"{'':<16}{'ratio':>7}  {'[low,    high]':<16}{'n':>5}{'ms':>11}{'against ms':>11}")
     for name, benchmark in pairs.items():
-        r = results[name] = benchmark(options)
-        ratio = f"{name:<10}{r['ratio']:>7.3f}  [{r['low']:>6.3f}, {r['high']:>6.3f}]"
+        r: dict[str, Any] = benchmark(options)
+        results[name] = r
+        ratio = f"{name:<16}{r['ratio']:>7.3f}  [{r['low']:>6.3f}, {r['high']:>6.3f}]"
         print(f"{ratio}{r['n']:>5}{r['ms']:>11.1f}{r['against_ms']:>11.1f}", flush=True)
+        for density, d in r.get("densities", {}).items():
+            print(f"{'':<16}density {density}: {d['flops']:.3f} of the dense FLOPs, {d['ms']:.1f} ms; ", end="")
+            print(f"times as fast as dense: fp32 {d['fp32']:.2f}, bf16 {d['bf16']:.2f}")
         if "images_per_second" in r:
             own, other = r["images_per_second"], r["against_images_per_second"]
-            print(f"{'':<10}{own:.1f} images per second, against {other:.1f}")
+            print(f"{'':<16}{own:.1f} images per second, against {other:.1f}")
         if others := {name: r[name] for name in DENSE if name in r}:
-            print(f"{'':<10}times as fast as " + ", ".join(f"{name} {ratio:.2f}" for name, ratio in others.items()))
+            print(f"{'':<16}times as fast as " + ", ".join(f"{name} {ratio:.2f}" for name, ratio in others.items()))
     if "parallel" in names:
         results["parallel"] = parallel(options)
         print(table(results["parallel"]))

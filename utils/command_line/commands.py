@@ -218,12 +218,14 @@ class BenchmarkOptions(Group):
     """benchmarks: What is timed, and how often."""
 
     program = "python -m utils.benchmark"
-    names: tuple[str, ...] = option((), "step, topology, superpose, train, loader, size, inference (all of these), or "
-                                    "parallel", metavar="NAME", positional=True)  # fmt: skip
+    names: tuple[str, ...] = option((), "step, topology, superpose, train, loader, size, inference, sparse_training "
+                                    "(all of these), or parallel", metavar="NAME", positional=True)  # fmt: skip
     model: str = option("resnet50", "as main_cifar.py takes it", choices=MODELS)
     batch_size: int = option(32, "images per step", metavar="N", fits=count(100_000))
     method: str = option("rigl", "how connections move", choices=METHODS)
     density: float = option(0.1, "part of the weights kept", metavar="D", fits=TO_1)
+    densities: tuple[float, ...] = derived(lambda options: (options.density,), "sparse_training: several (--density)",
+                                           metavar="D", fits=TO_1)  # fmt: skip
     repetitions: int = option(10, "pairs to take ratios of", metavar="N", fits=count(100_000))
     warm_up: int = option(2, "pairs before, which do not count", metavar="N", fits=count(100_000))
     device: Literal["auto", "cpu", "cuda"] = option("auto", "a GPU where there is one")
@@ -232,9 +234,11 @@ class BenchmarkOptions(Group):
     seconds: int = option(2, "parallel: of each measurement", metavar="S", fits=count(3600))
     data_dir: str | None = option(None, "loader: images to read (generated ones)", metavar="FOLDER", read=place)
     data: Literal["cifar", "imagenet"] = option("cifar", "inference: whose network --model is")
+    plot: Path | None = option(None, "sparse_training: draw measured time against counted FLOPs", metavar="FILE")
     image_size: int = option(224, "loader: side of a crop; inference of imagenet", metavar="N", fits=count(2048))
     json: Path | None = option(None, "write the numbers here", metavar="FILE")
 
     def checked(self, given: Collection[str]) -> Self:
-        check_report("--json", self.json, ".json")
+        check_report("--json", self.json, ".json", self.plot)
+        check_report("--plot", self.plot, ".png")
         return self
