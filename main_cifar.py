@@ -92,7 +92,8 @@ def algorithm_1(options: Options, accelerator: Accelerator, data: Splits, folder
         if options.sparse_kernels:
             sparse_training(masking)
         if options.sup_tickets:
-            superposition = Superposition(masking.masks, masking.target_nnz, **averaging(options))
+            method, prune = options.superpose, options.prune_average
+            superposition = Superposition(masking.masks, masking.target_nnz, method, prune, **averaging(options))
     costs = Costs(model, masking, (3, data.train.side, data.train.side), teachers, rewound_epochs(options.rewind))
 
     if options.compile:

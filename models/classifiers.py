@@ -1,7 +1,6 @@
 """Any of torchvision's ImageNet classifiers by name: (N, 3, side, side) images in, (N, num_classes) raw logits out."""
 
 import difflib
-from typing import Any
 
 import torch
 import torchvision
@@ -23,7 +22,9 @@ class NarrowResNet(torchvision.models.ResNet):
         self.bn1 = nn.BatchNorm2d(stem)
         self.fc = nn.Linear(round(512 * width) * block.expansion, num_classes)
 
-    def _make_layer(self, block: Any, planes: int, blocks: int, stride: int = 1, dilate: bool = False) -> nn.Sequential:
+    def _make_layer(
+        self, block: type[BasicBlock | Bottleneck], planes: int, blocks: int, stride: int = 1, dilate: bool = False
+    ) -> nn.Sequential:
         if planes == 64:  # the first stage follows the stem
             self.inplanes = round(64 * self.scale)
         return super()._make_layer(block, round(planes * self.scale), blocks, stride, dilate)

@@ -55,7 +55,7 @@ class _Uses(TorchFunctionMode):
         self.outputs: Counter[Tensor] = Counter()
         self.rigl_outputs: Counter[Tensor] = Counter()
 
-    def __torch_function__(
+    def __torch_function__(  # type: ignore[explicit-any]  # of whatever torch calls
         self,
         func: Callable[..., Any],
         types: Iterable[type],
@@ -83,7 +83,7 @@ def _rigl_outputs(inputs: Tensor, weight: Tensor, output: Tensor) -> int:
     return output.numel()
 
 
-def _attention_outputs(query: Tensor, key: Tensor, value: Tensor, **call: Any) -> dict[Tensor, int]:
+def _attention_outputs(query: Tensor, key: Tensor, value: Tensor, **call: Any) -> dict[Tensor, int]:  # type: ignore[explicit-any]
     """Every token of the three inputs is projected on its way in, every query once more on its way out."""
     q, k, v = (call["embed_dim_to_check"] * (x.numel() // x.shape[-1]) for x in (query, key, value))
     if call.get("use_separate_proj_weight"):

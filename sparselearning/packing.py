@@ -14,7 +14,7 @@ their entropy, those of a twentieth 1 %: 0.29 bits for each of the N weights.
 
 from collections.abc import Mapping
 from math import prod
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypedDict
 
 import torch
 from torch import Tensor
@@ -28,7 +28,16 @@ VALUES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 FLOATS = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _FREE, _RATIO = 64 * 2**20, 1000  # a small file must not fill the memory
 
-Layout = dict[str, dict[str, Any]]
+
+class Place(TypedDict):
+    """What the layout of a file says of a packed weight: its shape, number type and `k` of its code."""
+
+    shape: list[int]
+    dtype: str
+    k: int
+
+
+Layout = dict[str, Place]
 
 
 class Packed(NamedTuple):
@@ -154,7 +163,7 @@ def _rounded(name: str, own: Tensor, values: str) -> Tensor:
     return torch.where((new == 0) & (own != 0), torch.full_like(new, smallest).copysign(own.to(dtype)), new)
 
 
-def unpack(tensors: Mapping[str, Tensor], layout: Any) -> dict[str, Tensor]:
+def unpack(tensors: Mapping[str, Tensor], layout: object) -> dict[str, Tensor]:
     """The state dict that `pack` was given; its packed weights take at most 64 MiB and 1,000 times their packed size.
 
     Raises:
@@ -183,12 +192,12 @@ def unpack(tensors: Mapping[str, Tensor], layout: Any) -> dict[str, Tensor]:
     return ticket
 
 
-def _weight(name: str, about: Any) -> tuple[tuple[int, ...], torch.dtype, int]:
+def _weight(name: str, about: object) -> tuple[tuple[int, ...], torch.dtype, int]:
     """(shape, number type, k) of a packed weight. Raises UsageError where its part of the layout is not as `pack`'s."""
-    about = about if isinstance(about, dict) else {}
-    shape, dtype, k = (about.get(key) for key in ("shape", "dtype", "k"))
+    said: Mapping[str, object] = about if isinstance(about, dict) else {}
+    shape, dtype, k = (said.get(key) for key in ("shape", "dtype", "k"))
     if not isinstance(shape, list) or len(shape) > 64 or type(k) is not int:
-        raise UsageError(f"its layout says of {shown(name)} that it is {shown(about)}")
+        raise UsageError(f"its layout says of {shown(name)} that it is {shown(said)}")
     # each size has a limit, since a size of zero would hide the others from that of the memory
     if not all(type(size) is int and 0 <= size < 2**40 for size in shape):
         raise UsageError(f"its layout says of {shown(name)} that its shape is {shown(shape)}")

@@ -19,7 +19,7 @@ if __name__ == "__main__":  # a mistake is answered before the imports below, wh
     OPTIONS = parse(BenchmarkOptions, __doc__)
 
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 
@@ -57,7 +57,7 @@ def main(options: BenchmarkOptions) -> None:
     pairs = {name: PAIRS[name] for name in names if choose("the benchmark", name, (*PAIRS, "parallel")) in PAIRS}
     choose_kernels(deterministic=False)
     print(f"{options.model}, {options.batch_size} images per step, {options.method} at density {options.density:g}\n")
-    results: dict[str, Any] = {}
+    results: dict[str, object] = {}
     if pairs:
         print(f"{'':<16}{'ratio':>7}  {'[low,    high]':<16}{'n':>5}{'ms':>11}{'against ms':>11}")
     for name, benchmark in pairs.items():
@@ -74,8 +74,8 @@ def main(options: BenchmarkOptions) -> None:
         if others := {name: r[name] for name in DENSE if name in r}:
             print(f"{'':<16}times as fast as " + ", ".join(f"{name} {ratio:.2f}" for name, ratio in others.items()))
     if "parallel" in names:
-        results["parallel"] = parallel(options)
-        print(table(results["parallel"]))
+        results["parallel"] = rates = parallel(options)
+        print(table(rates))
     if options.json:
         env = environment()
         device = env["device"] if options.device == "cuda" else "cpu"

@@ -94,7 +94,9 @@ def superpose(options: SuperposeOptions) -> Outcome:
         judged = judge.judge(ticket) if judge else {}
         return Row(file, connections(ticket[name] for name in tickets.names) | judged)
 
-    soup = Superposition(tickets.names, tickets.count, **averaging(options))
+    soup = Superposition(
+        tickets.names, tickets.count, options.superpose, options.prune_average, **averaging(options)
+    )
     rows = []
     for path in tqdm(tickets.paths, "tickets", leave=False, disable=None):
         ticket = tickets.read(path)

@@ -1,16 +1,24 @@
 """What the callbacks have in common: whose masks a training begins with, and its plan of phases and tickets."""
 
 import warnings
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TypedDict, Unpack
 
-from torch import nn
+from torch import Tensor, nn
 
 from sparselearning.errors import UsageError
 from sparselearning.layers import unwrap
 from sparselearning.masking import Masking
+from sparselearning.options import MaskingArguments, MaskingOptions
 from sparselearning.phases import Phase
 from sparselearning.superposition import Superposition, take_ticket
+
+
+class CallbackState(TypedDict, total=False):
+    """What a checkpoint must hold: the state of each, where there is one."""
+
+    masking: Mapping[str, object]
+    superposition: Mapping[str, object]
 
 
 class SparseTraining:
@@ -19,7 +27,8 @@ class SparseTraining:
     Args:
         phases: a plan, as `sparselearning.phases` makes them, of as many steps as the trainer does. It also sets the
             learning rate, whatever the trainer's scheduler says.
-        options: those of `Masking`; `total_steps` is the length of the first phase, or the trainer's, unless given.
+        snip_batches, options: those of `Masking`; `total_steps` is the length of the first phase, or the trainer's,
+            unless given.
 
     Attributes:
         masking: from the start of training on.
@@ -32,14 +41,16 @@ class SparseTraining:
         density: float | Mapping[str, float] = 0.05,
         *,
         phases: Sequence[Phase] = (),
-        **options: Any,
+        snip_batches: Iterable[tuple[Tensor, Tensor]] | None = None,
+        **options: Unpack[MaskingOptions],
     ) -> None:
         self.phases = list(phases)
-        self.options = {"method": method, "density": density, **options}
+        self.options: MaskingArguments = {"method": method, "density": density, **options}
+        self.snip_batches = snip_batches
         self.masking: Masking | None = None
         self.superposition: Superposition | None = None
 
-    def begin(self, model: nn.Module, optimizer: Any, steps: int | None, saved: Mapping[str, Any] | None) -> None:
+    def begin(self, model: nn.Module, optimizer: object, steps: int | None, saved: CallbackState | None) -> None:
         """Training begins, for `steps` optimizer steps: with saved masks, those of the training before, or new ones.
 
         Raises:
@@ -54,7 +65,8 @@ class SparseTraining:
             if saved is None and before.model is unwrap(model):
                 before.begin_phase(before.step, None if steps is None else before.step + steps)
                 saved = self.state()
-        self.masking = Masking(model, optimizer, **{"total_steps": total_steps} | self.options)
+        arguments: MaskingArguments = {"total_steps": total_steps, **self.options}
+        self.masking = Masking(model, optimizer, **arguments, snip_batches=self.snip_batches)
         if self.phases:
             self.superposition = Superposition(self.masking.masks, self.masking.target_nnz)
         if saved is not None:
@@ -62,10 +74,14 @@ class SparseTraining:
             if self.superposition is not None:
                 self.superposition.load_state_dict(saved["superposition"], like=model.state_dict())
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> CallbackState:
         """What a checkpoint must hold."""
-        parts = {"masking": self.masking, "superposition": self.superposition}
-        return {name: part.state_dict() for name, part in parts.items() if part is not None}
+        state: CallbackState = {}
+        if self.masking is not None:
+            state["masking"] = self.masking.state_dict()
+        if self.superposition is not None:
+            state["superposition"] = self.superposition.state_dict()
+        return state
 
     def before_step(self) -> None:
         """Before an optimizer step, as often as one likes."""

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from sparselearning.callbacks.base import SparseTraining
+from sparselearning.callbacks.base import CallbackState, SparseTraining
 from sparselearning.errors import UsageError
 
 
@@ -26,13 +26,13 @@ class MaskingCallback(SparseTraining, Callback):
             or a checkpoint to resume from holds no masks or those of other options.
     """
 
-    _saved: tuple[LightningModule, dict[str, Any] | None] | None = None  # what was loaded last, and into what
+    _saved: tuple[LightningModule, CallbackState | None] | None = None  # what was loaded last, and into what
     _clip_val: float | None = None  # the Trainer's, while the callback clips in its place
 
-    def state_dict(self) -> dict[str, Any]:
-        return self.state()
+    def state_dict(self) -> dict[str, object]:
+        return {**self.state()}
 
-    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:  # type: ignore[explicit-any]  # as Lightning calls it
         # the weights are loaded, but there are no optimizers yet; validate and test load checkpoints too
         self._saved = pl_module, checkpoint["callbacks"].get(self.state_key)
 
@@ -50,7 +50,7 @@ class MaskingCallback(SparseTraining, Callback):
         self.begin(pl_module, trainer.optimizers[0], finite, saved if module is pl_module else None)
         self._saved = None
 
-    def on_train_batch_start(self, *_: Any) -> None:
+    def on_train_batch_start(self, *_: object) -> None:
         self.before_step()
 
     def on_before_optimizer_step(
@@ -62,11 +62,11 @@ class MaskingCallback(SparseTraining, Callback):
             parameters = [p for group in optimizer.param_groups for p in group["params"]]
             self.masking.clip_grad_norm_(parameters, self._clip_val)
 
-    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+    def on_train_batch_end(self, trainer: Trainer, *_: object) -> None:
         self._give_back_clipping(trainer)
         self.after_step()
 
-    def on_exception(self, trainer: Trainer, *_: Any) -> None:
+    def on_exception(self, trainer: Trainer, *_: object) -> None:
         self._give_back_clipping(trainer)
 
     def _give_back_clipping(self, trainer: Trainer) -> None:

@@ -34,38 +34,40 @@ class MaskingCallback(SparseTraining, TrainerCallback):
 
     _max_grad_norm: float | None = None  # the Trainer's, while the callback clips in its place
 
-    def on_train_begin(
+    # `kwargs` are the Trainer's: its model, its optimizer and more
+    def on_train_begin(  # type: ignore[explicit-any]
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
+        optimizer = kwargs["optimizer"]
         if args.load_best_model_at_end and args.save_only_model:
             raise UsageError(
                 "the masks are saved with the optimizer: load_best_model_at_end needs save_only_model=False"
             )
-        if args.fp16 and any(group.get("fused") for group in kwargs["optimizer"].param_groups):
+        if args.fp16 and any(group.get("fused") for group in optimizer.param_groups):
             raise UsageError(
                 'a fused optimizer hides which steps fp16 skips: give TrainingArguments optim="adamw_torch", or bf16'
             )
         # loaded with the rest of the optimizer; a Trainer tells no callback from which folder it resumes
-        saved = kwargs["optimizer"].state.pop(_KEY, None)
+        saved = optimizer.state.pop(_KEY, None)
         if saved is None and state.global_step > 0:
             raise UsageError(
                 "the checkpoint holds no masks: it was saved without MaskingCallback or with save_only_model"
             )
-        self.begin(kwargs["model"], kwargs["optimizer"], state.max_steps, saved)
+        self.begin(kwargs["model"], optimizer, state.max_steps, saved)
         assert self.masking is not None
         self.masking.optimizer.register_state_dict_post_hook(self._save)
 
-    def _save(self, optimizer: torch.optim.Optimizer, state_dict: dict[str, Any]) -> None:
+    def _save(self, optimizer: torch.optim.Optimizer, state_dict: dict[str, dict[str, object]]) -> None:
         state_dict["state"][_KEY] = self.state()
 
     def on_step_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
     ) -> None:
         self.before_step()
         if self._max_grad_norm is None:  # else a step was interrupted, and it is taken already
             self._max_grad_norm, args.max_grad_norm = args.max_grad_norm, 0.0
 
-    def on_pre_optimizer_step(
+    def on_pre_optimizer_step(  # type: ignore[explicit-any]
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         assert self.masking is not None and self._max_grad_norm is not None
@@ -73,11 +75,13 @@ class MaskingCallback(SparseTraining, TrainerCallback):
         if args.max_grad_norm > 0:
             self.masking.clip_grad_norm_(kwargs["model"].parameters(), args.max_grad_norm)
 
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
         self.after_step()
 
     def on_train_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
     ) -> None:
         self.end()
         if args.load_best_model_at_end and state.best_model_checkpoint is not None:

@@ -5,7 +5,6 @@ import os
 import time
 from dataclasses import replace
 from multiprocessing.connection import Connection
-from typing import Any
 
 import torch
 
@@ -37,7 +36,7 @@ class Worker:
         end.close()
         self.errors: dict[str, str] = {}
 
-    def order(self, kind: str, *what: Any) -> None:
+    def order(self, kind: str, *what: object) -> None:
         """Tell it to build a network of the kind, `build`, or to train it, `train start seconds threads`."""
         if kind not in self.errors:
             try:

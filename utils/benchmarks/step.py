@@ -3,7 +3,6 @@
 import itertools
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -41,8 +40,10 @@ class Network:
             fused=options.device == "cuda",
         )
         if sparse:  # at ERK also for SNIP, which would want data and cost the same
-            plan: dict[str, Any] = {"sparse_init": "erk", "update_frequency": 1000, "prune_end": 1000}
-            self.masking = Masking(self.model, self.optimizer, options.method, options.density, **plan)
+            self.masking = Masking(
+                self.model, self.optimizer, options.method, options.density,
+                sparse_init="erk", update_frequency=1000, prune_end=1000,
+            )  # fmt: skip
             self.masking.begin_phase(0, None, updates=False)
             self.superposition = Superposition(self.masking.masks, self.masking.nnz)
         if options.compile:

@@ -6,7 +6,6 @@ import difflib
 import itertools
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -18,11 +17,12 @@ MOST = 2**20  # bytes; a file of options has a few hundred
 class Loader(yaml.SafeLoader):
     """Without a word, YAML itself takes the last of two values for a key."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[object, object]:
         keys = [key.value for key, _ in node.value]
         if twice := next((key for key in keys if isinstance(key, str) and keys.count(key) > 1), None):
             raise yaml.YAMLError(f"{twice} is given twice")
-        return super().construct_mapping(node, deep)
+        content: dict[object, object] = super().construct_mapping(node, deep)
+        return content
 
 
 def read_mapping(path: Path, what: str) -> dict[object, object]:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Self, get_type_hints
 
 from sparselearning.errors import UsageError
 from sparselearning.phases import cyclic_epochs
@@ -14,7 +14,7 @@ from utils.command_line.image_options import DataOptions, ImageOptions, LargeIma
 from utils.command_line.rows import Setting, defaults, derived, does_nothing, flag, option, rows
 from utils.command_line.run_options import PRECISIONS, ImageNetRunOptions, ModelOptions, RunOptions
 from utils.command_line.sparse_options import REGIMES, AveragingOptions, EnsembleOptions, SparseOptions, TicketOptions
-from utils.files.typed import checked
+from utils.files.typed import checked, mismatch
 
 __all__ = [
     "ENDING",
@@ -85,10 +85,9 @@ class Options(
             raise UsageError("--ensemble has a checkpoint for each of its runs: use --resume auto")
         if self.lr_low > self.lr_high:
             raise UsageError(f"--lr-low {self.lr_low:g} is above --lr-high {self.lr_high:g}: exchange them")
-        changes = self._edst_epochs(given)
+        options = self._with_edst_epochs(given)
         if self.num_tickets is not None and "ticket_fraction" not in given:
-            changes["ticket_fraction"] = None  # the recipe's, before which the number goes
-        options = replace(self, **changes)
+            options = replace(options, ticket_fraction=None)  # the recipe's, before which the number goes
         options = options._with_normal_phase_of(options.start_from, given) if options.start_from else options
         if options.normal_epochs < 1:
             raise UsageError(f"--continue-epochs {self.continue_epochs} leaves no others of --epochs {self.epochs}")
@@ -109,27 +108,27 @@ class Options(
             tickets = fitting // self.cycle_epochs
         ending = (tickets or 0) * self.cycle_epochs if cyclic else self.continue_epochs or 0
         whole = source.parts_of or source.epochs
-        lengths: dict[str, Any] = {"epochs": source.normal_epochs + ending, "parts_of": whole}
-        for name, value in lengths.items():
+        epochs = source.normal_epochs + ending
+        for name, value in (("epochs", epochs), ("parts_of", whole)):
             if name in given and getattr(self, name) != value:
                 raise UsageError(
                     f"{flag(name)} {getattr(self, name)} does not go with the normal phase of {run}, which has "
                     f"{source.normal_epochs} epochs, and an ending of {ending}: use {value}, or leave it out"
                 )
-        return replace(self, **lengths, num_tickets=tickets, ticket_fraction=None)
+        return replace(self, epochs=epochs, parts_of=whole, num_tickets=tickets, ticket_fraction=None)
 
-    def _edst_epochs(self, given: Collection[str]) -> dict[str, Any]:
+    def _with_edst_epochs(self, given: Collection[str]) -> Self:
         """With --edst the lengths of the phases add up to --epochs; that alone is divided like the recipe's.
 
         Raises:
             UsageError: they do not add up, or leave a phase without an epoch.
         """
         if not self.edst:
-            return {}
+            return self
         exploration, refine, tickets = self.exploration_epochs, self.refine_epochs, self.tickets
         whole = exploration + tickets * refine
         if "epochs" not in given:
-            return {"epochs": whole}
+            return replace(self, epochs=whole)
         if not {"exploration_epochs", "refine_epochs"} & {*given}:
             refine = self.epochs * refine // whole
             if refine < 1:
@@ -137,13 +136,13 @@ class Options(
                     f"--epochs {self.epochs} is too short for {tickets} tickets of --edst: use "
                     f"{math.ceil(whole / self.refine_epochs)} or more"
                 )
-            return {"refine_epochs": refine, "exploration_epochs": self.epochs - tickets * refine}
+            return replace(self, refine_epochs=refine, exploration_epochs=self.epochs - tickets * refine)
         if self.epochs != whole:
             raise UsageError(
                 f"--exploration-epochs {exploration} and {tickets} times --refine-epochs {refine} are {whole} "
                 f"epochs, not --epochs {self.epochs}: leave one of them out"
             )
-        return {}
+        return self
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -240,8 +239,11 @@ def _run_with_normal_phase(folder: str) -> Options:
 
 
 def recorded(options: Mapping[str, Setting]) -> Options:
-    """The options of a run from what it recorded; the others are as by default, and unknown ones are left out."""
+    """The options of a run from what it recorded: others are as by default, unknown ones left out; or UsageError."""
     kind = recipe_of(options)
-    values: dict[str, Any] = {name: value for name, value in options.items() if name in rows(kind)}
-    values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-    return kind(**values)
+    types, values = get_type_hints(kind), {name: value for name, value in options.items() if name in rows(kind)}
+    for name, value in values.items():
+        if value is not None and (problem := mismatch(value, types[name], name)):
+            raise UsageError(problem)
+    own = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    return kind(**own)  # type: ignore[arg-type]  # whose types have just been looked at

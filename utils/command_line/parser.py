@@ -5,7 +5,7 @@ import difflib
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, NoReturn, TypeVar, get_args, get_origin, get_type_hints
+from typing import Literal, NoReturn, TypeVar, get_args, get_origin, get_type_hints
 
 from sparselearning.errors import UsageError
 from utils.command_line.config import config_words
@@ -21,7 +21,7 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
-    def given(self, words: Sequence[str] | None) -> dict[str, Any]:
+    def given(self, words: Sequence[str] | None) -> dict[str, object]:
         """{name: value} of the options that are given; those in the file `--config` come before the others.
 
         Raises:
@@ -102,7 +102,7 @@ def build_parser(kind: type[Group], description: str) -> Parser:
             added = "" if default in (None, False, ()) else f" ({shown(default)})"
             group.add_argument(
                 name if row.positional else flag(name),
-                **_settings(types[name], row, required),
+                **_settings(types[name], row, required),  # type: ignore[arg-type]  # each of a type of its own
                 help=row.help + added,
             )
     group.add_argument("--help", "-h", action="help", help="show this and exit")
@@ -119,13 +119,13 @@ def _needed(kind: type[Group], values: Collection[str]) -> Iterator[str]:
             yield f"[{words}]"
 
 
-def _settings(annotation: Any, row: Row, required: bool) -> dict[str, Any]:
+def _settings(annotation: object, row: Row, required: bool) -> dict[str, object]:
     """What argparse is told of an option."""
     if annotation is bool:
         return {"action": "store_true"}
     if get_origin(annotation) is UnionType:  # X | None
         (annotation,) = (part for part in get_args(annotation) if part is not NoneType)
-    settings: dict[str, Any] = {"metavar": row.metavar, "choices": row.choices and list(row.choices)}
+    settings: dict[str, object] = {"metavar": row.metavar, "choices": row.choices and list(row.choices)}
     if get_origin(annotation) is tuple:
         parts = get_args(annotation)
         several = "+" if required or not row.positional else "*"

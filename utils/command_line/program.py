@@ -7,7 +7,10 @@ import signal
 import sys
 from pathlib import Path
 from types import FrameType
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, BinaryIO, TextIO
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
@@ -15,7 +18,7 @@ SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP"
 class Lenient(io.RawIOBase):
     """A terminal, pipe or log that may go away or fill up: what it does not take is dropped."""
 
-    def __init__(self, raw: Any) -> None:
+    def __init__(self, raw: io.RawIOBase | BinaryIO) -> None:
         self.raw = raw
 
     def writable(self) -> bool:
@@ -27,10 +30,10 @@ class Lenient(io.RawIOBase):
     def isatty(self) -> bool:
         return self.raw.isatty()
 
-    def write(self, data: Any) -> int:
+    def write(self, data: "ReadableBuffer") -> int | None:
         with contextlib.suppress(OSError):
             return self.raw.write(data)
-        return len(data)
+        return memoryview(data).nbytes
 
 
 def start() -> None:
@@ -54,9 +57,9 @@ def heeded() -> list[int]:
 
 def _lenient(stream: TextIO | None, number: int) -> TextIO:
     """The stream, but with ? for what its encoding does not have, and nothing in place of an error."""
-    raw: Any = io.FileIO(number, "w", closefd=False) if stream is None else stream.buffer
+    binary = io.FileIO(number, "w", closefd=False) if stream is None else stream.buffer
     encoding = "utf-8" if stream is None else stream.encoding
-    raw = Lenient(getattr(raw, "raw", raw))
+    raw = Lenient(getattr(binary, "raw", binary))
     return io.TextIOWrapper(io.BufferedWriter(raw), encoding, errors="replace", line_buffering=True)
 
 

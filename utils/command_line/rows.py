@@ -68,30 +68,30 @@ class Row:
     metavar: str | tuple[str, ...] | None = None
     choices: Collection[str] | None = None
     fits: Range | None = None
-    read: Callable[[str], Any] | None = None
-    derive: Callable[[Any], Any] | None = None
+    read: Callable[[str], object] | None = None
+    derive: Callable[["Group"], object] | None = None
     needs: tuple[str, ...] = ()
     only: Mapping[str, Collection[str]] = dataclasses.field(default_factory=dict)
     idle: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    brings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    brings: Mapping[str, object] = dataclasses.field(default_factory=dict)
     changes: Literal["results", "parts", "nothing"] = "results"
     recorded: bool = True
     positional: bool = False
     alone: Any = None
 
 
-def option(default: T, help: str, **about: Any) -> T:
+# `about` are the attributes of a row, which Row itself checks; a field has no type that is also that of its values
+def option(default: T, help: str, **about: Any) -> T:  # type: ignore[explicit-any]
     """A field of a group: its default and its row, whose attributes are `about`."""
-    field: Any = dataclasses.field(default=default, metadata={"row": Row(help=help, **about)})
-    return field
+    return dataclasses.field(default=default, metadata={"row": Row(help=help, **about)})
 
 
-def derived(derive: Callable[[Any], T], help: str, **about: Any) -> T:
+def derived(derive: Callable[..., T], help: str, **about: Any) -> T:  # type: ignore[explicit-any]
     """An option that is made of the others where it is not given."""
     return option(None, help, derive=derive, **about)  # type: ignore[return-value]
 
 
-def required(help: str, **about: Any) -> Any:
+def required(help: str, **about: Any) -> Any:  # type: ignore[explicit-any]
     """An option that must be given."""
     return dataclasses.field(metadata={"row": Row(help=help, **about)})
 
@@ -157,7 +157,7 @@ def _row(kind: type[Group], name: str) -> Row:
     return next(field.metadata["row"] for field in fields if field is not None and "row" in field.metadata)
 
 
-def defaults(kind: type[Group]) -> dict[str, Any]:
+def defaults(kind: type[Group]) -> dict[str, object]:
     """{name: default}; None for what is derived from other options, nothing for what must be given."""
     fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
     return {name: fields[name].default for name in rows(kind) if fields[name].default is not dataclasses.MISSING}
@@ -185,6 +185,6 @@ def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def shown(value: Any) -> str:
+def shown(value: object) -> str:
     """An option's value as it would be typed."""
     return " ".join(map(str, value)) if isinstance(value, tuple | list) else str(value)

@@ -22,7 +22,8 @@ def mismatch(value: object, kind: object, name: str) -> str | None:
 
     Args:
         kind: a class, of which float is a whole number too, and int no bool; object (anything); dict[str, kind] or
-            Mapping[str, kind], list[kind], kind | kind; or a TypedDict, beside whose keys there may be others.
+            Mapping[str, kind]; list[kind] or tuple[kind, ...], which both are lists; kind | kind; or a TypedDict,
+            beside whose keys there may be others.
         name: of the value.
     """
     parts: list[tuple[object, object, str]] = []
@@ -33,7 +34,7 @@ def mismatch(value: object, kind: object, name: str) -> str | None:
     elif get_origin(kind) in (dict, Mapping) and isinstance(value, dict):
         key_kind, kind = get_args(kind)
         parts = [(key, key_kind, "a key") for key in value] + [(part, kind, str(key)) for key, part in value.items()]
-    elif get_origin(kind) is list and isinstance(value, list):
+    elif get_origin(kind) in (list, tuple) and isinstance(value, list):
         parts = [(part, get_args(kind)[0], name) for part in value]
     elif not _is_a(value, kind, name):
         return f"{name} is {value!r:.40}"

@@ -5,7 +5,6 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -19,6 +18,7 @@ from sparselearning.flops import Counting
 from sparselearning.layers import maskable_weights
 from sparselearning.masking import Masking
 from sparselearning.methods import METHODS
+from sparselearning.options import MaskingArguments
 from sparselearning.phases import Phase
 from utils.command_line.options import AveragingOptions, ModelOptions, Options
 from utils.data.protocol import Batch, Images
@@ -92,7 +92,7 @@ def make_optimizer(options: ModelOptions, model: nn.Module, accelerator: Acceler
     """SGD with momentum; the parameters of norm layers may have a weight decay of their own."""
     # a fused step hides from Masking whether the gradient scaler of fp16 skipped it
     fused = accelerator.device.type == "cuda" and accelerator.mixed_precision != "fp16"
-    groups: list[dict[str, Any]] = [{"params": list(model.parameters())}]
+    groups: list[dict[str, object]] = [{"params": list(model.parameters())}]
     if options.norm_weight_decay is not None:
         norms = {id(p) for module in model.modules() if isinstance(module, NORMS) for p in module.parameters()}
         groups = [{"params": [p for p in model.parameters() if id(p) not in norms]}]
@@ -104,7 +104,7 @@ def make_optimizer(options: ModelOptions, model: nn.Module, accelerator: Acceler
 
 def masking_arguments(
     options: Options, model: nn.Module, phases: Sequence[Phase], steps_per_epoch: int
-) -> dict[str, Any]:
+) -> MaskingArguments:
     """The arguments of `Masking` in a run of these phases; what the options give in parts of it, in optimizer steps.
 
     With `--rewind` the model gets its early weights here.
@@ -133,10 +133,9 @@ def masking_arguments(
     }
 
 
-def averaging(options: AveragingOptions) -> dict[str, Any]:
-    """The keyword arguments of Superposition from options of that name: the average, its pruning and PARAMETERS."""
-    own = {name: getattr(options, option_name(name)) for name in PARAMETERS}
-    return {"method": options.superpose, "prune": options.prune_average, **own}
+def averaging(options: AveragingOptions) -> dict[str, float]:
+    """The PARAMETERS of averages, for Superposition."""
+    return {name: getattr(options, option_name(name)) for name in PARAMETERS}
 
 
 def check_phases(masking: Masking, phases: Sequence[Phase]) -> None:

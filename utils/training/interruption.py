@@ -2,8 +2,9 @@
 
 import signal
 import time
+from collections.abc import Callable
 from types import FrameType
-from typing import Any, Self
+from typing import Self
 
 import torch
 from accelerate import Accelerator
@@ -27,7 +28,7 @@ class Interruption:
         self.accelerator, self.interval = accelerator, 60 * minutes
         self.signal = 0
         self.saved = time.monotonic()
-        self.before: dict[int, Any] = {}
+        self.before: dict[int, Callable[[int, FrameType | None], object] | int | None] = {}
 
     def __enter__(self) -> Self:
         self.before = {number: signal.signal(number, self._remember) for number in heeded()}

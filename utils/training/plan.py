@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from sparselearning import phases
 from sparselearning.errors import UsageError
@@ -84,7 +83,7 @@ def sup_tickets(options: Options, steps_per_epoch: int, scale: float) -> list[Ph
 
 def edst(options: Options, steps_per_epoch: int, scale: float) -> list[Phase]:
     """Algorithm 3 of FreeTickets; a refinement begins at a tenth of the learning rate of the exploration."""
-    exploration = _first_phase(options, options.exploration_epochs, steps_per_epoch, scale, milestones=())
+    exploration = _first_phase(options, options.exploration_epochs, steps_per_epoch, scale, drops=False)
     refine = options.refine_epochs * steps_per_epoch
     return phases.edst(exploration, options.tickets, refine, 0.1 * scale * options.lr, options.global_explore_rate)
 
@@ -102,11 +101,11 @@ def fge(options: Options, steps_per_epoch: int, scale: float) -> list[Phase]:
 PLANS: dict[str, Plan] = {"sup_tickets": sup_tickets, "edst": edst, "snapshot": snapshot, "fge": fge}  # by switch
 
 
-def _first_phase(options: Options, epochs: int, steps_per_epoch: int, scale: float, **changes: Any) -> Phase:
-    """A first phase of so many epochs, its learning rate as the options say."""
+def _first_phase(options: Options, epochs: int, steps_per_epoch: int, scale: float, drops: bool = True) -> Phase:
+    """A first phase of so many epochs, its learning rate as the options say, or without its drops."""
     whole = parts_of(options) if options.lr_parts == "run" else None
-    settings = {"milestones": options.lr_drops, "warmup": options.warmup, "parts_of": whole, **changes}
-    return normal_phase(epochs, steps_per_epoch, scale * options.lr, **settings)
+    milestones = options.lr_drops if drops else ()
+    return normal_phase(epochs, steps_per_epoch, scale * options.lr, milestones, options.warmup, whole)
 
 
 def _cyclic(
