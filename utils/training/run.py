@@ -158,6 +158,7 @@ class Run:
             "exempt": " ".join(options.exempt),
             "limit_train": options.limit_train,
             "valid_fraction": options.valid_fraction,
+            **self.data.about,
             **({"start_from": options.start_from} if options.start_from else {}),
         }
 
