@@ -12,11 +12,11 @@ FOLDERS = ("sparselearning", "models", "utils")
 SOURCES = sorted([*(file for folder in FOLDERS for file in (ROOT / folder).rglob("*.py")), *ROOT.glob("main_*.py")])
 TREES = {".".join(file.relative_to(ROOT).with_suffix("").parts): ast.parse(file.read_text()) for file in SOURCES}
 
-ROOMS = (  # each imports those before it alone, those in one line not each other; the others are commands and scripts
-    ("sparselearning",), ("models",), ("utils.files",), ("utils.data",), ("utils.command_line",),
-    ("utils.run_folder",), ("utils.training",), ("utils.reporting", "utils.benchmarks"),
+ROOMS = (  # each imports those before it alone; on top of them are commands and scripts
+    "sparselearning", "models", "utils.files", "utils.data", "utils.command_line", "utils.run_folder", "utils.training",
+    "utils.evaluations", "utils.reporting", "utils.benchmarks",
 )  # fmt: skip
-FLOORS = {room: floor for floor, rooms in enumerate(ROOMS) for room in rooms}
+FLOORS = {room: floor for floor, room in enumerate(ROOMS)}
 
 GENERATORS = "sparselearning.cpu."  # its functions write kernels: their values are Numba's and LLVM's, without types
 # where else no other type fits, and why

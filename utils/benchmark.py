@@ -18,6 +18,7 @@ if __name__ == "__main__":  # a mistake is answered before the imports below, wh
     start()
     OPTIONS = parse(BenchmarkOptions, __doc__)
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Literal
 
@@ -61,11 +62,12 @@ def main(options: BenchmarkOptions) -> None:
     if pairs:
         print(f"{'':<16}{'ratio':>7}  {'[low,    high]':<16}{'n':>5}{'ms':>11}{'against ms':>11}")
     for name, benchmark in pairs.items():
-        r: dict[str, Any] = benchmark(options)
+        r: Mapping[str, object] = benchmark(options)
         results[name] = r
         ratio = f"{name:<16}{r['ratio']:>7.3f}  [{r['low']:>6.3f}, {r['high']:>6.3f}]"
         print(f"{ratio}{r['n']:>5}{r['ms']:>11.1f}{r['against_ms']:>11.1f}", flush=True)
-        for density, d in r.get("densities", {}).items():
+        densities = r.get("densities")
+        for density, d in densities.items() if isinstance(densities, dict) else ():
             print(f"{'':<16}density {density}: {d['flops']:.3f} of the dense FLOPs, {d['ms']:.1f} ms; ", end="")
             print(f"times as fast as dense: fp32 {d['fp32']:.2f}, bf16 {d['bf16']:.2f}")
         if "images_per_second" in r:

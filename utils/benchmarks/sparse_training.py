@@ -4,7 +4,6 @@ import itertools
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -16,7 +15,7 @@ from utils.command_line.commands import BenchmarkOptions
 from utils.data.recipes import SIDE
 
 
-def sparse_training(options: BenchmarkOptions) -> dict[str, Any]:
+def sparse_training(options: BenchmarkOptions) -> dict[str, object]:
     """How many times as fast a whole training step is by sparse kernels as the dense network's, in float32 and bf16.
 
     One network of each density, the dense one and the dense one under bf16 autocast take turns, on one batch over and

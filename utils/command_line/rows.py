@@ -77,7 +77,7 @@ class Row:
     changes: Literal["results", "parts", "nothing"] = "results"
     recorded: bool = True
     positional: bool = False
-    alone: Any = None
+    alone: object = None
 
 
 # `about` are the attributes of a row, which Row itself checks; a field has no type that is also that of its values

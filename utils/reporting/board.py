@@ -7,7 +7,6 @@ the superposed ticket; those of its single tickets are a run of their own, so th
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -103,7 +102,7 @@ class Board:
                 self.run.add_image(PICTURES[path.name], np.asarray(image.convert("RGB")), step, dataformats="HWC")
         self._tell(hparams({}, {})[2])
 
-    def _tell(self, summary: Any) -> None:
+    def _tell(self, summary: object) -> None:
         """Of hyperparameters: the start or the end of a session. TensorBoard itself collects them over the runs."""
         self.run._get_file_writer().add_summary(summary)
 
