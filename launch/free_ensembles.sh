@@ -1,12 +1,18 @@
-# Sourced: the rows of Tables 1, 2 and 4 of FreeTickets, Wide ResNet28-10 on a data set.
+# Sourced: the rows of Tables 1, 2 and 4 of FreeTickets, Wide ResNet28-10 on a data set; after each, what is given more.
 ensembles() {
-    cifar $1 wrn28-10
-    cifar $1 wrn28-10 $(sparse rigl 0.2) $(edst 3)
-    cifar $1 wrn28-10 $(sparse rigl 0.1) $(edst 7)
-    cifar $1 wrn28-10 $(sparse gmp 0.2) --save-early 0.05 # the run that the next one rewinds
-    cifar $1 wrn28-10 $(sparse static 0.2) --rewind "$row/seed-SEED" --ensemble 3
-    cifar $1 wrn28-10 $(sparse static 0.2) --ensemble 3
-    cifar $1 wrn28-10 $(sparse pf 0.2) --epochs $(scaled 500) --ensemble 3
-    cifar $1 wrn28-10 $(sparse rigl 0.2) --ensemble 3
-    cifar $1 wrn28-10 --ensemble 4
+    local data=$1 after=("${@:2}")
+    ensemble
+    ensemble $(sparse rigl 0.2) $(edst 3)
+    ensemble $(sparse rigl 0.1) $(edst 7)
+    cifar $data wrn28-10 $(sparse gmp 0.2) --save-early 0.05 # the run that the next one rewinds
+    ensemble $(sparse static 0.2) --rewind "$row/seed-SEED" --ensemble 3
+    ensemble $(sparse static 0.2) --ensemble 3
+    ensemble $(sparse pf 0.2) --epochs $(scaled 500) --ensemble 3
+    ensemble $(sparse rigl 0.2) --ensemble 3
+    ensemble --ensemble 4
+}
+
+ensemble() {
+    cifar $data wrn28-10 "$@"
+    "${after[@]}"
 }

@@ -1,11 +1,6 @@
 #!/usr/bin/env bash
 # FreeTickets, Figure 4: both ensembles at other sparsities.
 source "$(dirname "$0")/table.sh" 250 "$@"
+source "$(dirname "$0")/free_sparsities.sh"
 
-for data in cifar10 cifar100; do
-    for density in 0.5 0.4 0.3 0.2 0.1 0.05; do
-        cifar $data wrn28-10 $(sparse rigl $density) $(edst 3)
-        cifar $data wrn28-10 $(sparse rigl $density) --ensemble 3
-    done
-done
 report

@@ -4,6 +4,8 @@
 #     --epochs N         a shorter version: whatever the paper gives in epochs scales with it
 #     --seeds "0 1 2"    which runs of every row
 #     --data NAME --model NAME    in place of all those of the table
+#     --others DIR       other images to evaluate by: DIR/CIFAR-10-C, CIFAR-100-C, ImageNet-C, imagenet-a, svhn ... What is
+#                        not there comes from the Hub, or is left out: corrupted images and ImageNet-A
 #     --output-dir DIR   where the rows are (runs/papers; with --epochs runs/papers-N-epochs)
 #     --jobs N           N runs side by side, with a line when one starts or ends and its output in log.txt of its
 #                        folder; the others go on where one fails. Not for ImageNet, where a run takes all GPUs
@@ -19,7 +21,7 @@ paper=$1 epochs=$1
 shift
 
 : "${seeds:=0 1 2}"
-only_data="" only_model="" data_dir="" output="" dry="" jobs="" minutes="" options=() test_options=() rows=() trained=()
+only_data="" only_model="" data_dir="" others="" output="" dry="" jobs="" minutes="" options=() test_options=() rows=() trained=()
 while [ $# -gt 0 ]; do
     case $1 in
         --help) awk '/^#!/ {next} !/^#/ {nextfile} {sub(/^# ?/, ""); print}' "$0" "${BASH_SOURCE[0]}"; exit ;;
@@ -31,6 +33,7 @@ while [ $# -gt 0 ]; do
         --seeds) seeds=$2 ;;
         --jobs) jobs=$2 ;;
         --minutes) minutes=$2 jobs=${jobs:-1} ;;
+        --others) others=$(realpath "$2") ;;
         --output-dir) output=$(realpath -m "$2") ;;
         --limit-test) options+=("$1" "$2") test_options=("$1" "$2") ;;
         *) options+=("$1"); shift; continue ;;
@@ -112,11 +115,39 @@ superposed() {
     done
 }
 
-# report [OPTION ...]: the table of all rows, the paper's figures in it, on the screen and beside them. FLOPs are relative to a dense training of
-# all epochs, or before it `dense=N` of others.
+# evaluated [OPTION ...]: the row before, an ensemble or a single network, evaluated by other images: its numbers go into
+# the summaries of its runs, and so into the table.
+evaluated() {
+    local run to seed tickets=ticket.safetensors
+    if [ -n "$jobs" ]; then wait_for_all; fi
+    case ${row##*/} in *ensemble*) tickets=member-*/ticket.safetensors ;; *edst*) tickets=tickets/ticket-*.safetensors ;; esac
+    for seed in $seeds; do
+        run=$row/seed-$seed to=$row/seed-$seed/evaluations/$(words "${1#--}").json
+        if [ -e "$to" ]; then continue; fi
+        if [ -n "$jobs" ] && [ ! -e "$run/summary.json" ]; then continue; fi
+        if [ -z "$dry" ]; then mkdir -p "${to%/*}"; fi
+        show python -m utils.evaluate --tickets "$run"/$tickets "$@" \
+            "${place[@]}" "${test_options[@]}" --json "$to" --summary "$run/summary.json"
+    done
+}
+
+# with_other OPTION NAME: `evaluated OPTION DIR/NAME`, where --others DIR has such a folder.
+with_other() {
+    if [ -n "$others" ] && { [ -d "$others/$2" ] || [ -n "$dry" ]; }; then evaluated "$1" "$others/$2"; fi
+}
+
+# out_of NAME ...: the row before, evaluated by how well it tells its test images from these data sets.
+out_of() {
+    local name sets=()
+    for name in "$@"; do sets+=("$name$([ -z "$others" ] || [ ! -d "$others/$name" ] || echo "=$others/$name")"); done
+    evaluated --ood "${sets[@]}"
+}
+
+# report [OPTION ...]: the table of all rows, the paper's figures in it, on the screen and beside them. FLOPs are relative
+# to a dense training of all epochs, or before it `dense=N` of others; `figures=no` leaves the paper's out.
 report() {
     local paper=()  # the figures of the paper, which are of runs and not of layers
-    if [[ $table =~ ^(sup|free)_table0?([0-9]+) ]] && [ "$*" != --layers ]; then
+    if [[ $table =~ ^(sup|free)_table0?([0-9]+) ]] && [ "$*" != --layers ] && [ "${figures:-}" != no ]; then
         paper=(--paper "${BASH_REMATCH[1]}${BASH_REMATCH[2]}")
     fi
     if [ -n "$jobs" ]; then finished_rows; fi

@@ -7,11 +7,14 @@ from pathlib import Path
 import pytest
 
 from tests.launches import LAUNCH, PROGRAMS, bash, commands, trained
+from utils.command_line.commands import EvaluateOptions
 from utils.command_line.options import effective
+from utils.command_line.parser import parse
 from utils.training.plan import make_plan
 
 TABLES = sorted(path.name for path in LAUNCH.glob("*_*.sh") if 'table.sh" ' in path.read_text())
 TABLES.remove("gpu_batch.sh")
+AFTERWARDS = ("utils.superpose", "utils.evaluate")  # commands that train nothing
 SCALES = [(), ("--epochs", "60"), ("--epochs", "20")]
 
 
@@ -19,7 +22,7 @@ def test_every_script_is_valid_and_explained():
     for path in LAUNCH.glob("*.sh"):
         bash("-n", path)
     explained = re.findall(r"`((?:sup|free|imagenet)_\S+\.sh)`", (LAUNCH / "README.md").read_text())
-    assert len(TABLES) == 34 and sorted(explained) == TABLES
+    assert len(TABLES) == 39 and sorted(explained) == TABLES
 
 
 @pytest.mark.parametrize("scale", SCALES, ids=lambda scale: "-".join(scale) or "as in the paper")
@@ -32,7 +35,7 @@ def test_every_row_is_a_run_of_its_own(script, scale):
     epochs = int(scale[1]) if scale else 100 if rows[0][1] == "main_imagenet.py" else 250
     dense = epochs * 3 // 2 if script == "free_table3_resnet50_imagenet.sh" else epochs
     assert report[report.index("--dense-epochs") + 1] == str(dense)
-    assert len(runs) >= 1 and all(row[1] in PROGRAMS or row[2] == "utils.superpose" for row in rows)
+    assert len(runs) >= 1 and all(row[1] in PROGRAMS or row[2] in AFTERWARDS for row in rows)
     for args in runs:
         plan = make_plan(args, steps_per_epoch=24, batch_size=args.batch_size)
         assert plan[-1].end == 24 * args.epochs
@@ -107,6 +110,38 @@ def test_samples_that_are_compared_and_students_and_teachers_share_no_seed():
     runs = trained(commands("sup_table19_distillation.sh", "--seeds", "0 1 2"))
     teachers, students = ([args.seed for args in runs if bool(args.distill) == distilled] for distilled in (0, 1))
     assert len(students) == len(teachers) == 12 * 3 and not {*students} & {*teachers}
+
+
+def expanded(words: list[str]) -> list[str]:
+    """As bash would where there are two such files."""
+    return [word.replace("*", number) for word in words for number in ("12" if "*" in word else "1")]
+
+
+def test_other_images_are_those_of_the_table_and_meet_the_tickets_of_each_regime(tmp_path):
+    (tmp_path / "svhn").mkdir()
+    for script, given in {
+        "free_table1_wrn28-10_cifar10.sh": {"corruptions": f"{tmp_path}/CIFAR-10-C"},
+        "free_table2_wrn28-10_cifar100.sh": {"corruptions": f"{tmp_path}/CIFAR-100-C"},
+        "free_table7_disagreement_per_class.sh": {"per_class": True},
+        "free_table11_out_of_distribution_cifar10.sh": {"ood": (f"svhn={tmp_path}/svhn", "cifar100", "gaussian")},
+        "free_table12_out_of_distribution_cifar100.sh": {"ood": (f"svhn={tmp_path}/svhn", "cifar10", "gaussian")},
+        "free_table13_fgsm.sh": {"fgsm": 8 / 255},
+    }.items():
+        lines = commands(script, "--seeds", "3", "--others", str(tmp_path), "--output-dir", "out")
+        runs = [run for run in trained(lines) if run.method != "gmp"]
+        evaluated = [parse(EvaluateOptions, "", expanded(line[3:])) for line in lines if line[2] == "utils.evaluate"]
+        assert len(runs) == len(evaluated)
+        for run, options in zip(runs, evaluated, strict=True):
+            kinds = "member-*/ticket" if run.ensemble else "tickets/ticket-*" if run.edst else "ticket"
+            files = expanded([str(Path(run.output_dir) / f"{kinds}.safetensors")])
+            assert [str(path) for path in options.tickets] == files
+            assert {name: getattr(options, name) for name in given} == given
+            assert options.summary == Path(run.output_dir) / "summary.json"
+
+
+def test_corrupted_images_are_left_out_where_there_are_none():
+    for script in ("free_table1_wrn28-10_cifar10.sh", "free_table3_resnet50_imagenet.sh"):
+        assert not [line for line in commands(script, "--seeds", "0") if "utils.evaluate" in line]
 
 
 def test_tickets_of_high_variance_exchange_as_much_as_it_takes():

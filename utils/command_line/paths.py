@@ -12,7 +12,7 @@ from sparselearning.errors import UsageError
 FILES = ("summary.json", "env.json", "metrics.csv", "ticket.safetensors", "early.safetensors", "learning_curve.png",
          "sparsity_per_layer.png", "args.yaml")  # fmt: skip
 SINGLE_TICKETS = "single-tickets"  # TensorBoard's run of their own
-FOLDERS = ("checkpoints", "tickets", "trajectory", "superpositions", SINGLE_TICKETS,
+FOLDERS = ("checkpoints", "tickets", "trajectory", "superpositions", "evaluations", SINGLE_TICKETS,
            "tensorboard")  # fmt: skip  # of older versions
 EVENTS = "events.out.tfevents.*"  # what TensorBoard reads, in the run folder itself, whose name it shows
 
