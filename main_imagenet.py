@@ -54,9 +54,7 @@ def main(options: ImageNetOptions) -> None:
     accelerator = make_accelerator(options)
     folder = None if options.eval_only else open_folder(options, accelerator)
     data = load_imagenet(
-        options.data,
-        options.data_dir,
-        accelerator.device,
+        options.data, options.data_dir, accelerator.device,
         image_size=options.image_size,
         batch_size=options.batch_size,
         streaming=options.streaming,
@@ -65,7 +63,7 @@ def main(options: ImageNetOptions) -> None:
         limit_test=options.limit_test,
         valid_fraction=options.valid_fraction,
         label_column=options.label_column,
-    )
+    )  # fmt: skip
     if folder is None:
         return evaluate_ticket(options, accelerator, data)
     for member in folder.unfinished():  # the run itself; with --ensemble those of Algorithm 2 of FreeTickets
