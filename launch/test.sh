@@ -11,4 +11,4 @@ if [ ! -e "$stamp" ]; then
 fi
 ruff check .
 mypy
-python -m pytest -n 2 "$@"  # in two processes; bash launch/test.sh -n 0 FILE is quicker for a single file
+python -m pytest -n 2 --dist worksteal "$@"  # in two processes; bash launch/test.sh -n 0 FILE is quicker for a single file
