@@ -73,22 +73,22 @@ class Pattern:
 
 
 class Passes:
-    """A convolution's passes over images of shape (n, C, height, width), forward and backward.
+    """A convolution's passes over images of shape (C, height, width), forward and backward.
 
     Raises:
         ValueError: the images do not fit, or are too large for the kernels.
     """
 
-    def __init__(self, taps: Taps, window: Window, images: tuple[int, ...]) -> None:
-        n, channels, height, width = images
+    def __init__(self, taps: Taps, window: Window, image: tuple[int, ...]) -> None:
+        channels, height, width = image
         out, high, wide = window.shape[0], *window.made(height, width)
         sides = zip((height, width), (high, wide), window.padding, window.shape[2:], window.stride, strict=True)
         edge = max(max(k - 1 - p, (side - 1 + p) // s - made + 1, 0) for side, made, p, k, s in sides)
-        self.tiles, padding = -(-n // LANES), max(window.padding)
+        padding = max(window.padding)
         largest = max(Tiles(1, channels, height, width, padding).size, Tiles(1, out, high, wide, edge).size)
         if channels != window.shape[1] or min(high, wide) < 1 or largest >= 2**31:
-            raise ValueError(f"images of shape {images} do not fit weights of shape {window.shape}")
-        count = max(min(self.tiles, GROUP // largest), 1)  # of tiles in a group
+            raise ValueError(f"images of shape {image} do not fit weights of shape {window.shape}")
+        count = max(GROUP // largest, 1)  # of tiles in a group
         self.x, self.dx = (Tiles(count, channels, height, width, around) for around in (padding, 0))
         self.out, self.dout = (Tiles(count, out, high, wide, around) for around in (0, edge))
         self.forth = self._forth(taps, window)
@@ -102,7 +102,8 @@ class Passes:
         sources = x.places(range(0, out.height * s, s), range(0, out.width * t, t))
         channels = out.channels, x.channels
         order, offsets, starts = ordered(channels, LANES, (taps.out, taps.channel, within), sources)
-        return Pattern(taps.place[order], offsets, starts, sources, out.places(range(out.height), range(out.width)))
+        place = taps.place[order].astype(np.int32)
+        return Pattern(place, offsets, starts, sources, out.places(range(out.height), range(out.width)))
 
     def _back(self, taps: Taps, window: Window, top: int, left: int) -> Pattern:
         """To the pixels (top + i · s, left + j · t) of the input; with a stride, only some of the taps reach them."""
@@ -114,19 +115,22 @@ class Passes:
         sources, channels = dout.places(range(len(rows)), range(len(columns))), (dx.channels, dout.channels)
         reached = taps.channel[met], taps.out[met], within[met]
         order, offsets, starts = ordered(channels, LANES, reached, sources)
-        return Pattern(taps.place[met][order], offsets, starts, sources, dx.places(rows, columns))
+        place = taps.place[met][order].astype(np.int32)
+        return Pattern(place, offsets, starts, sources, dx.places(rows, columns))
 
-    def _groups(self) -> Iterator[tuple[int, slice]]:
+    def _groups(self, images: Tensor) -> Iterator[tuple[int, slice]]:
         """How many tiles are worked on at once, and which images these are."""
-        for start in range(0, self.tiles, self.x.count):
-            count = min(self.x.count, self.tiles - start)
+        tiles = len(images) // LANES
+        for start in range(0, tiles, self.x.count):
+            count = min(self.x.count, tiles - start)
             yield count, slice(start * LANES, (start + count) * LANES)
 
     def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """(n, C, height, width) → (n, O, height', width'), channels_last."""
-        images, made = whole(x), empty(self.tiles * LANES, self.out.channels, self.out.height, self.out.width)
+        images = whole(x)
+        made = empty(len(images), self.out.channels, self.out.height, self.out.width)
         summands = np.zeros(len(weight), np.float32) if bias is None else bias.detach().numpy()
-        for count, group in self._groups():
+        for count, group in self._groups(images):
             source, target = (replace(layout, count=count) for layout in (self.x, self.out))
             read, written = _scratch.array("x", source.size), _scratch.array("out", target.size)
             source.load(read, images[group])
@@ -139,9 +143,9 @@ class Passes:
     ) -> tuple[Tensor | None, Tensor | None]:
         """The gradients of input and weight, if they are wanted; that of the weight is zero but for the connections."""
         gradients, images = whole(gradient), whole(x) if wanted[1] else x
-        made = empty(self.tiles * LANES, self.dx.channels, self.dx.height, self.dx.width) if wanted[0] else None
+        made = empty(len(gradients), self.dx.channels, self.dx.height, self.dx.width) if wanted[0] else None
         products, zeros = np.zeros(len(self.forth.place), np.float32), np.zeros(self.dx.channels, np.float32)
-        for count, group in self._groups():
+        for count, group in self._groups(gradients):
             dout, part = replace(self.dout, count=count), count / self.x.count
             read = _scratch.array("dout", dout.size)
             dout.load(read, gradients[group])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import torch
@@ -35,27 +36,23 @@ class Connected:
             stride, padding = layer.stride, zeros_around(layer) or padding  # type: ignore[assignment]
         self.window = Window(tuple(self.mask.shape), stride, padding)
         self._known: tuple[object, ...] = ()
-        self._taps: Taps | None = None
+        self._sparse = False
         self._passes: dict[tuple[int, ...], Passes] = {}
 
-    def passes(self, weight: Tensor, images: tuple[int, ...]) -> Passes | None:
-        """Those over images of shape (n, C, height, width); None where the layer is too dense or they do not fit it."""
+    def passes(self, weight: Tensor, image: tuple[int, ...]) -> Passes | None:
+        """Those over images of shape (C, height, width); None where the layer is too dense or they do not fit it."""
         if self._known != (state := (self.mask._version, weight.stride())):
             sparse = int(self.mask.count_nonzero()) <= DENSEST * self.mask.numel()
             formats = torch.contiguous_format, torch.channels_last
             whole = any(weight.is_contiguous(memory_format=order) for order in formats)
-            self._taps = Taps.of(self.mask, weight) if sparse and whole else None
+            self._sparse = sparse and whole
             self._known, self._passes = state, {}
-        if self._taps is None:
-            return None
-        if images not in self._passes:
+        if self._sparse and image not in self._passes:
             if len(self._passes) == SIZES:
                 self._passes.clear()
-            try:
-                self._passes[images] = Passes(self._taps, self.window, images)
-            except ValueError:
-                return None  # torch says what is wrong
-        return self._passes[images]
+            with contextlib.suppress(ValueError):  # torch says what is wrong with the images
+                self._passes[image] = Passes(Taps.of(self.mask, weight), self.window, image)
+        return self._passes.get(image)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A copy of the layer is dense, for its connections are its own."""
@@ -97,7 +94,7 @@ def convolved(layer: SparseConv2d | SparseLinear, x: Tensor, weight: Tensor) -> 
         return None
     if (x.dtype, x.device.type) != (torch.float32, "cpu") or torch.is_autocast_enabled("cpu"):
         raise UsageError("sparse kernels compute float32 on a CPU: train without autocast, or without them")
-    passes = layer.connected.passes(weight, tuple(x.shape))
+    passes = layer.connected.passes(weight, tuple(x.shape[1:]))
     return None if passes is None else _Convolution.apply(x, weight, layer.bias, passes, layer.connected)
 
 
