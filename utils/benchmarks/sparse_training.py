@@ -68,10 +68,10 @@ def _draw(path: Path, results: Mapping[str, Mapping[str, float]]) -> None:
     bf16 = found[0]["bf16_ms"] / found[0]["against_ms"]
     for level, name in ((1.0, "dense, float32"), (bf16, "dense, bf16")):
         axis.axhline(level, color=FAINT, linewidth=1)
-        axis.annotate(name, (x[-1], level), xytext=(0, 3), textcoords="offset points", ha="right", color=FAINT)
+        axis.annotate(name, (x[0], level), xytext=(0, 3), textcoords="offset points", color=FAINT)
     axis.set(xscale="log", xlabel="density (%)", ylabel="of the dense step in float32", ylim=(0, 1.15))
     axis.set_xticks(x, [f"{value:g}" for value in x])
     axis.minorticks_off()
-    axis.legend(frameon=False, loc="upper left", bbox_to_anchor=(0, 0.95))
+    axis.legend(frameon=False, loc="upper left", bbox_to_anchor=(0, 0.86))
     bare(axis)
     save(figure, path)
