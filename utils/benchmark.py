@@ -1,13 +1,14 @@
 """What sparse training costs beside a dense training step: on this device, with generated images.
 
-python -m utils.benchmark                                     all but the last, ResNet-50 with 32 images per batch
+python -m utils.benchmark                                     all but the last two, ResNet-50 with 32 images per batch
 python -m utils.benchmark step topology --json speed.json     some, and their numbers in a file
+python -m utils.benchmark sparse_training --model vgg16       with numba: a whole training step on a CPU
 python -m utils.benchmark parallel --compile                  how many runs side by side train most images
 
 All but the last time two sides in turn, A B A B ..., in one process and take the ratio pair by pair, so that whatever
 slows the machine slows both. Reported are the median of the ratios and, as low and high, their quartiles: of the own
-time to the other, but for size (times smaller), inference and sparse_training (times
-as fast).
+time to the other, but for size (times smaller), inference and sparse_training (times as
+fast).
 """
 
 from utils.command_line.commands import BenchmarkOptions
@@ -37,8 +38,8 @@ from utils.files.whole import write_json
 from utils.run_folder.environment import PACKAGES, environment
 from utils.training.build import choose_kernels
 
-BENCHMARKS = step, topology, superpose, train, loader, size, inference, sparse_training
-PAIRS = {benchmark.__name__: benchmark for benchmark in BENCHMARKS}
+ALL = step, topology, superpose, train, loader, size, inference
+PAIRS = {benchmark.__name__: benchmark for benchmark in (*ALL, sparse_training)}
 
 DENSE = ("contiguous", "channels_last", "torch_compile", "onnx_runtime")  # ways to run a network
 
@@ -54,7 +55,7 @@ def chosen_device(asked: Literal["auto", "cpu", "cuda"]) -> Literal["cpu", "cuda
 @one_line_errors()
 def main(options: BenchmarkOptions) -> None:
     options = replace(options, device=chosen_device(options.device))
-    names = options.names if options.names and "all" not in options.names else tuple(PAIRS)
+    names = options.names if options.names and "all" not in options.names else [b.__name__ for b in ALL]
     pairs = {name: PAIRS[name] for name in names if choose("the benchmark", name, (*PAIRS, "parallel")) in PAIRS}
     choose_kernels(deterministic=False)
     print(f"{options.model}, {options.batch_size} images per step, {options.method} at density {options.density:g}\n")

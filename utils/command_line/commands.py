@@ -218,8 +218,8 @@ class BenchmarkOptions(Group):
     """benchmarks: What is timed, and how often."""
 
     program = "python -m utils.benchmark"
-    names: tuple[str, ...] = option((), "step, topology, superpose, train, loader, size, inference, sparse_training "
-                                    "(all of these), or parallel", metavar="NAME", positional=True)  # fmt: skip
+    names: tuple[str, ...] = option((), "step, topology, superpose, train, loader, size, inference (all of these), "
+                                    "sparse_training or parallel", metavar="NAME", positional=True)  # fmt: skip
     model: str = option("resnet50", "as main_cifar.py takes it", choices=MODELS)
     batch_size: int = option(32, "images per step", metavar="N", fits=count(100_000))
     method: str = option("rigl", "how connections move", choices=METHODS)
