@@ -26,19 +26,20 @@ from utils.files.whole import write_json, write_whole
 from utils.reporting.correlation import correlation
 from utils.reporting.costs import add_costs
 from utils.reporting.groups import ABOUT
-from utils.reporting.groups_plot import PICTURES, draw_groups
+from utils.reporting.groups_plot import draw_groups
 from utils.reporting.latex import latex
 from utils.reporting.layers import layers
 from utils.reporting.paper import beside, lines_of, missing
 from utils.reporting.read import find_summaries, read_groups
 from utils.reporting.results import columns, distinctive_options, record, results_table
 from utils.reporting.significance import significance
+from utils.reporting.style import FORMATS
 from utils.reporting.tables import markdown
 
 
 @one_line_errors()
 def main(options: ReportOptions) -> None:
-    if options.plot and options.plot.suffix[1:] not in PICTURES:
+    if options.plot and options.plot.suffix[1:] not in FORMATS:
         raise UsageError(f"--plot {options.plot} is no kind of picture: give it a name that ends in .png, .svg or .pdf")
     groups = read_groups(find_summaries(options.runs), options.counting)
     relative = add_costs(groups, options.dense_epochs, options.counting)

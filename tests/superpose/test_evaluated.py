@@ -6,6 +6,8 @@ import pytest
 from safetensors.torch import load_file
 
 from tests.superpose.runs import TEST, same
+from utils.command_line.picture_options import PictureOptions
+from utils.pictures.line import NEW, walk
 
 
 def test_an_evaluation_is_of_each_ticket_and_the_superposition(finished, superpose):
@@ -38,3 +40,15 @@ def test_tickets_of_independent_runs_lie_in_different_basins(finished, superpose
     for ticket in pair:
         same_basin = superpose("--tickets", ticket, ticket, "--evaluate", "--limit-test", TEST)
         assert same_basin.err == "" and same(same_basin.ticket, load_file(ticket))
+
+
+def test_a_wall_stands_between_runs_of_different_seeds_and_none_between_tickets_of_a_run(finished):
+    def loss(*tickets: object) -> list[float]:
+        options = PictureOptions(picture="line", tickets=tickets, limit_test=TEST, points=5)
+        return [numbers["nll"] for numbers in walk(options)["metrics"][NEW]]
+
+    basin, (valid, other) = finished("cia"), (finished(name).ticket for name in ("valid", "other"))
+    along = loss(basin.tickets[1], basin.tickets[2], basin.ticket)
+    assert max(along) < 1.1 * max(along[0], along[4], along[8])
+    wall = loss(valid, other)
+    assert max(wall[1:4]) > 1.5 * max(wall[0], wall[4])

@@ -8,7 +8,6 @@ from statistics import fmean
 from typing import NamedTuple
 
 from matplotlib.axes import Axes
-from matplotlib.backend_bases import FigureCanvasBase
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -19,7 +18,6 @@ from utils.reporting.results import distinctive_options
 from utils.reporting.style import ACCENT, COLORS, FAINT, INK, bare, plt, save
 from utils.training.metrics import METRICS, SCORE
 
-PICTURES = FigureCanvasBase.get_supported_filetypes()  # endings of names, and what they stand for
 MARKS = {  # of models in a row: height in it, marker, size, color
     NORMAL: (-0.25, "o", 5, FAINT), "tickets": (0.0, "o", 5, INK), "superposed": (0.25, "*", 9, ACCENT),
     "ensemble": (0.25, "D", 5, COLORS[0]), PLAIN: (0.0, "s", 5, INK),
@@ -90,7 +88,7 @@ def arranged(groups: Sequence[Group]) -> list[Line]:
     Groups of one sparsity and length are sorted by the mean of the model to use, the best one first.
     """
     labels, lines, y = short_labels(groups), [], 0.0
-    order = sorted(range(len(groups)), key=lambda i: (*_place(groups[i]), -_score(groups[i])))
+    order = sorted(range(len(groups)), key=lambda i: (*_place(groups[i]), -fmean(score_of(groups[i]))))
     for name, rows in groupby(order, lambda i: method(groups[i])):
         first, *others = rows
         if others or labels[first]:
@@ -114,9 +112,10 @@ def _place(group: Group) -> tuple[int, str, float, int]:
     return list(METHODS).index(name) if name in METHODS else -1, name, -group.about.density, group.about.epochs
 
 
-def _score(group: Group) -> float:
+def score_of(group: Group) -> list[float]:
+    """Of the model to use, that of each run."""
     values = group.values
-    return fmean(values.get("superposed") or values.get("ensemble") or values[PLAIN])
+    return values.get("superposed") or values.get("ensemble") or values[PLAIN]
 
 
 def title(groups: Sequence[Group]) -> str:

@@ -38,6 +38,7 @@ class TicketHeader:
     std: tuple[float, ...] | None = None
     flip: str | None = None
     label_column: str | None = None
+    phase: str | None = None
 
     @property
     def training_part(self) -> tuple[int | None, float | None]:
@@ -70,6 +71,7 @@ def parse_header(path: Path) -> TicketHeader:
         std=parsed("std", _numbers),
         flip=said.get("flip"),
         label_column=said.get("label_column"),
+        phase=said.get("phase"),
     )
 
 

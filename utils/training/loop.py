@@ -184,7 +184,7 @@ def _finish_epoch(run: Run, phase: Phase, tracker: Tracker, totals: tuple[float,
     if epoch == early_epochs(run.options):
         run.save_ticket(EARLY, run.model.state_dict(), step=run.step)
     if run.options.save_every and epoch % run.options.save_every == 0:
-        run.save_ticket(trajectory_name(epoch), run.model.state_dict(), step=run.step)
+        run.save_ticket(trajectory_name(epoch), run.model.state_dict(), step=run.step, phase=phase.name)
     tracker.epoch(run.history, run.costs.densities(), run.data_wait)
     if run.data_wait > SLOW:
         tracker.log(f"           {100 * run.data_wait:.0f} % of this epoch went by waiting for data")

@@ -70,11 +70,19 @@ def confidence_gap(log_probs: Tensor, labels: Tensor) -> Tensor:
     return torch.stack((log_probs.amax(1).exp(), correct(log_probs, labels)))
 
 
+def bins_of(confidence: Tensor) -> Tensor:
+    """The bin of each confidence, int64 (N,).
+
+    The 15 bins are (b/15, (b+1)/15] on (0, 1]: a confidence on an edge belongs to the bin below it, so that 1 is in
+    the last.
+    """
+    return torch.bucketize(confidence, torch.arange(1, ECE_BINS, dtype=torch.float64) / ECE_BINS)
+
+
 def calibration_error(gaps: Tensor) -> float:
     """ECE = Σ_b (n_b / N) |accuracy_b - confidence_b|, a fraction of 1, from `confidence_gap` of all images.
 
-    The 15 bins are (b/15, (b+1)/15] on (0, 1]: a confidence on an edge belongs to the bin below it, so that 1 is in
-    the last. Guo et al. 2017, On calibration of modern neural networks, Eq. 3.
+    Guo et al. 2017, On calibration of modern neural networks, Eq. 3.
     """
     return calibration_gaps(gaps).abs().sum().item() / gaps.shape[1]
 
@@ -82,9 +90,7 @@ def calibration_error(gaps: Tensor) -> float:
 def calibration_gaps(gaps: Tensor) -> Tensor:
     """n_b (accuracy_b - confidence_b) of every bin of `calibration_error`, float64 (15,); those of sets add up."""
     confidence, right = gaps
-    inner_edges = torch.arange(1, ECE_BINS, dtype=torch.float64) / ECE_BINS
-    bins = torch.bucketize(confidence, inner_edges)
-    return torch.zeros(ECE_BINS, dtype=torch.float64).index_add_(0, bins, right - confidence)
+    return torch.zeros(ECE_BINS, dtype=torch.float64).index_add_(0, bins_of(confidence), right - confidence)
 
 
 def squared_error(log_probs: Tensor, labels: Tensor) -> Tensor:
