@@ -40,7 +40,7 @@ def stretches(options: PictureOptions, places: np.ndarray) -> list[Stretch]:
 
 
 def draw(parts: list[Stretch]) -> Figure:
-    """A line for each stretch, its end marked; a faint line leads from one to the next of the same run."""
+    """A line for each stretch, its end marked by a larger point."""
     figure, axis = plt.subplots(figsize=(7, 5.6), layout="constrained")
     for i, part in enumerate(parts):
         color, marker = COLORS[i % len(COLORS)], MARKERS[i % len(MARKERS)]
