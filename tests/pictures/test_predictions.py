@@ -79,8 +79,8 @@ def test_networks_that_predict_alike_lie_together():
     rng = torch.Generator().manual_seed(0)
     centers = torch.randn(2, 1, 30, 5, generator=rng)
     outputs = (centers + 0.1 * torch.randn(2, 8, 30, 5, generator=rng)).flatten(0, 1).softmax(2)
-    places = torch.from_numpy(project(outputs))
-    assert torch.equal(places, torch.from_numpy(project(outputs)))
+    places = torch.tensor(project(outputs))
+    assert torch.equal(places, torch.tensor(project(outputs)))
     first, second = places[:8], places[8:]
     assert (first.mean(0) - second.mean(0)).norm() > 2 * max(first.std(0).norm(), second.std(0).norm())
 

@@ -3,7 +3,6 @@
 from itertools import groupby
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from matplotlib.figure import Figure
 from sklearn.manifold import TSNE
@@ -22,21 +21,22 @@ class Stretch(NamedTuple):
     places: list[tuple[float, float]]
 
 
-def project(probabilities: Tensor) -> np.ndarray:
-    """t-SNE of what networks predict: (networks, N, classes) to (networks, 2), the same for the same networks."""
+def project(probabilities: Tensor) -> list[tuple[float, float]]:
+    """t-SNE of what networks predict: of (networks, N, classes) the place of each, always the same for the same."""
     few = min(30.0, (len(probabilities) - 1) / 3)
-    return TSNE(perplexity=few, init="pca", random_state=0).fit_transform(probabilities.flatten(1).float().numpy())
+    places = TSNE(perplexity=few, init="pca", random_state=0).fit_transform(probabilities.flatten(1).float().numpy())
+    return [(float(x), float(y)) for x, y in places]
 
 
-def stretches(options: PictureOptions, places: np.ndarray) -> list[Stretch]:
+def stretches(options: PictureOptions, places: list[tuple[float, float]]) -> list[Stretch]:
     """The networks by run and phase, as the tickets' folders and headers tell them."""
     runs = [path.parent.parent if path.parent.name in ("trajectory", "tickets") else path.parent for path in
             options.tickets]  # fmt: skip
     called = dict(zip(runs, distinctive(runs), strict=True)) if len(set(runs)) > 1 else dict.fromkeys(runs, "")
     phases = [parse_header(path).phase or "" for path in options.tickets]
     keys = [f"{called[run]} {phase}".strip() for run, phase in zip(runs, phases, strict=True)]
-    rows = zip(keys, places.tolist(), strict=True)
-    return [Stretch(name, [(x, y) for _, (x, y) in part]) for name, part in groupby(rows, lambda row: row[0])]
+    rows = zip(keys, places, strict=True)
+    return [Stretch(name, [place for _, place in part]) for name, part in groupby(rows, lambda row: row[0])]
 
 
 def draw(parts: list[Stretch]) -> Figure:

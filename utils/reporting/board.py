@@ -13,6 +13,7 @@ from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
+from utils.command_line.options import changes_results
 from utils.command_line.paths import SINGLE_TICKETS
 from utils.command_line.rows import Setting, shown
 from utils.reporting.tables import markdown
@@ -53,8 +54,9 @@ class Board:
         rows = [["option", "value"], *([name, shown(value)] for name, value in options.items())]
         self.run.add_text("arguments", markdown(rows))
         self.run.add_text("plan", preformatted(plan))
-        numbers = {name: value for name, value in options.items() if type(value) in (int, float)}
-        self._tell(hparams({name: shown(value) for name, value in options.items()} | numbers, {})[1])
+        telling = {name: value for name, value in options.items() if changes_results(name)}
+        numbers = {name: value for name, value in telling.items() if type(value) in (int, float)}
+        self._tell(hparams({name: shown(value) for name, value in telling.items()} | numbers, {})[1])
         self.run.flush()
 
     def epoch(self, row: EpochRow, densities: Mapping[str, float], data_wait: float) -> None:
