@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.commands import run_command
+from tests.launches import commands
+from tests.launches import trained as trained_by
 from tests.reporting.summaries import PLAIN, metrics, sup_tickets, write
 from utils.command_line.options import CifarOptions, ImageNetOptions, Options, effective
 from utils.command_line.parser import parse
@@ -18,7 +20,10 @@ SUP = f"{RUN} --sup-tickets"
 
 def trained(folder: Path, words: str, recipe: type[Options] = CifarOptions, **summary: object) -> Path:
     """A run of this command line, as if it were finished."""
-    options = parse(recipe, "", words.split())
+    return write_summary(folder, parse(recipe, "", words.split()), **summary)
+
+
+def write_summary(folder: Path, options: Options, **summary: object) -> Path:
     about = {"data": options.data, "model": options.model, "method": options.method if options.sparse else "dense",
              "sup_tickets": options.sup_tickets, "seed": options.seed, "epochs": options.epochs,
              "density": options.density if options.sparse else 1.0}  # fmt: skip
@@ -85,7 +90,7 @@ def test_imagenet_goes_by_several_names(tmp_path: Path, table) -> None:
         trained(tmp_path / str(i), words, ImageNetOptions)
     said = {row["data"]: row["the paper's"] for row in table(tmp_path, "--paper", "sup3")}
     assert said.pop("Imagenette") == "no such row"
-    assert {*said.values()} == {"Sup-tickets, Table 3; --batch-size 16"}
+    assert {*said.values()} == {"Sup-tickets, Table 3"}
 
 
 def test_of_several_lines_the_nearest_counts(tmp_path: Path, table) -> None:
@@ -122,6 +127,21 @@ def test_files_have_the_papers_figures_too(tmp_path: Path) -> None:
     assert (row["superposed"], row["superposed paper"]) == ("93.0", "93.20 ± 0.13")
     assert row["paper"] == "Sup-tickets, Table 1"
     assert json.loads(data.read_text())[0]["superposed paper"] == "93.20 ± 0.13"
+
+
+@pytest.mark.parametrize(
+    "script",
+    ["sup_table05_cycle_length.sh", "sup_table11_high_variance.sh", "sup_table21_swa.sh",
+     "free_table3_resnet50_imagenet.sh", "free_table6_snapshot_fge.sh"],
+)  # fmt: skip
+def test_every_line_of_a_table_is_a_row_of_its_script(script: str, tmp_path: Path, table, capsys) -> None:
+    *runs, report = commands(script, "--seeds", "0")
+    for i, options in enumerate(trained_by(runs)):
+        write_summary(tmp_path / str(i), options)
+    name = report[report.index("--paper") + 1]
+    assert all(row["the paper's"].count(";") == 0 for row in table(tmp_path, "--paper", name))
+    run_command(main, tmp_path, "--paper", name)
+    assert "No run here is like" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", ["sup16", "sup", "1", "free11", "ALL"])

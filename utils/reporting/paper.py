@@ -24,8 +24,8 @@ SAID = ("width", "limit_train", "limit_test", "valid_fraction", "batch_size", "g
 # in epochs: they are as long a part of the run as in the paper, to whole epochs
 LENGTHS = ("cycle_epochs", "exploration_epochs", "refine_epochs", "fine_tune_epochs")
 # what the papers do not tell; what is compared otherwise; and what only says how a run came about
-IGNORED = {"mixed_precision", "compile", "update_limit", "epochs", "data", "num_tickets", "ticket_fraction",
-           "start_from", "parts_of"}  # fmt: skip
+IGNORED = {"mixed_precision", "compile", "sparse_kernels", "update_limit", "epochs", "data", "num_tickets",
+           "ticket_fraction", "start_from", "parts_of"}  # fmt: skip
 
 
 class Line(NamedTuple):
@@ -123,7 +123,8 @@ def differences(about: About, line: Line) -> list[str] | None:
     said = [f"at {about.epochs} of {theirs.epochs} epochs"] if about.epochs != theirs.epochs else []
     if (about.sup_tickets, _tickets(about)) != (theirs.sup_tickets, _tickets(theirs)):
         return None
-    for name in sorted({*about.others, *theirs.others} - IGNORED):
+    ignored = IGNORED | ({"batch_size"} if line.data == "imagenet" else set())  # there processes share a batch
+    for name in sorted({*about.others, *theirs.others} - ignored):
         own, other = about.others.get(name), theirs.others.get(name)
         if own == other or (name in LENGTHS and _as_long(own, other, about.epochs / theirs.epochs)):
             continue
