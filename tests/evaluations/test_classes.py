@@ -76,6 +76,7 @@ def test_one_class_leaves_nothing_to_choose(tmp_path):
 
 
 def test_a_class_that_the_network_has_not_is_said(tmp_path):
-    write_some(tmp_path / "A", ["class4", "n01498041"])
-    with pytest.raises(UsageError, match="class n01498041, which is none of those of the network"):
-        adversarial.run(subject(1), options("--adversarial", tmp_path / "A"))
+    for names in (["class4", "n01498041"], ["n01498041", *CLASSES[1:]]):  # as many as the network has
+        write_some(tmp_path / names[0], names, each=1)
+        with pytest.raises(UsageError, match="class n01498041, which is none of those of the network"):
+            adversarial.run(subject(1), options("--adversarial", tmp_path / names[0]))

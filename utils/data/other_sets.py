@@ -22,6 +22,7 @@ from utils.data.rows import Pixels, Rows, first_rows
 from utils.data.small_images import SmallImages
 from utils.data.sources import read_large, read_small
 
+IMAGENET = 1000  # classes, which have the order of their folders everywhere
 Change = Callable[[np.ndarray, int], np.ndarray]  # bytes (side, side, 3) of an image and its row: bytes of that shape
 
 
@@ -117,8 +118,8 @@ class OtherSets:
         """
         own = {name: label for label, name in enumerate(self.classes)}
         if unknown := [name for name in rows.classes if name not in own]:
-            if len(rows.classes) == self.test.num_classes:  # the same in other words, such as ImageNet's on the Hub
-                return torch.arange(self.test.num_classes)
+            if self.test.num_classes == len(rows.classes) == IMAGENET:  # which the Hub calls by other words
+                return torch.arange(IMAGENET)
             raise UsageError(
                 f"{rows.where} has class {unknown[0]}, which is none of those of the network: give --data-dir a folder "
                 f"whose classes have the same names, such as ImageNet's train/{unknown[0]}/ and val/{unknown[0]}/"
