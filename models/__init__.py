@@ -13,6 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from models.ensembles import Ensemble
 from sparselearning.errors import UsageError
 
 if TYPE_CHECKING:
@@ -32,8 +33,10 @@ MODELS: dict[str, Callable[[int, float], nn.Module]] = {
 }
 
 
-def build(name: str, num_classes: int, width: float = 1.0, image_size: int = 32) -> nn.Module:
-    """A freshly initialized network, of `width` times the usual channels in every layer.
+def build(
+    name: str, num_classes: int, width: float = 1.0, image_size: int = 32, ensemble: Ensemble | None = None
+) -> nn.Module:
+    """A freshly initialized network, of `width` times the usual channels in every layer, or an ensemble of such.
 
     Raises:
         UsageError: there is none of this name, or it cannot have this width or take images of this size.
@@ -42,6 +45,16 @@ def build(name: str, num_classes: int, width: float = 1.0, image_size: int = 32)
         raise UsageError(f"unknown model {name!r}: choose one of {', '.join(MODELS)}")
     if width * 16 < 1:
         raise UsageError(f"width {width:g} leaves layers without a channel: use 0.0625 or more")
+    make = partial(plain, name, num_classes, width, image_size)
+    if ensemble is None:
+        return make()
+    from models.members import members_of
+
+    return members_of(ensemble, make)
+
+
+def plain(name: str, num_classes: int, width: float, image_size: int) -> nn.Module:
+    """The network itself. Raises UsageError where it cannot take images of this size."""
     model = MODELS[name](num_classes, width)
     smallest = getattr(model, "smallest_side", 1)
     if image_size < smallest:

@@ -1,12 +1,15 @@
 """Any of torchvision's ImageNet classifiers by name: (N, 3, side, side) images in, (N, num_classes) raw logits out."""
 
 import difflib
+import functools
 
 import torch
 import torchvision
 from torch import nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
+from models.ensembles import Ensemble
+from models.members import members_of
 from sparselearning.errors import UsageError
 
 
@@ -37,12 +40,20 @@ RESNETS: dict[str, tuple[type[BasicBlock | Bottleneck], list[int]]] = {
 }
 
 
-def build(name: str, num_classes: int, image_size: int, width: float = 1.0) -> nn.Module:
-    """A freshly initialised classifier of torchvision.
+def build(
+    name: str, num_classes: int, image_size: int, width: float = 1.0, ensemble: Ensemble | None = None
+) -> nn.Module:
+    """A freshly initialized classifier of torchvision, or an efficient ensemble of it, in training mode.
 
     Raises:
         UsageError: there is none of this name, or it cannot take images of this size or this width.
     """
+    make = functools.partial(plain, name, num_classes, image_size, width)
+    return make() if ensemble is None else members_of(ensemble, make)
+
+
+def plain(name: str, num_classes: int, image_size: int, width: float) -> nn.Module:
+    """The classifier itself. Raises UsageError as `build`."""
     if width != 1.0:
         if name not in RESNETS or round(64 * width) < 1:
             raise UsageError(f"--width {width:g} is for {', '.join(RESNETS)}, and at least 0.01")

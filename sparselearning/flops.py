@@ -79,7 +79,7 @@ def _rigl_outputs(inputs: Tensor, weight: Tensor, output: Tensor) -> int:
     """Keras pads the image in a layer of its own before ResNet's stem; RigL's count pads once more: 115² for 112²."""
     if weight.shape[2:] == (7, 7) and output.shape[-1] == (inputs.shape[-1] + 1) // 2:
         height, width = inputs.shape[-2:]
-        return len(weight) * ((height + 7) // 2) * ((width + 7) // 2)
+        return len(inputs) * len(weight) * ((height + 7) // 2) * ((width + 7) // 2)
     return output.numel()
 
 
