@@ -22,7 +22,6 @@ from contextlib import closing
 import torch
 from accelerate import Accelerator
 
-from models import build
 from sparselearning import Masking, Superposition, sparse_training, take_ticket
 from utils.command_line.errors import one_line_errors
 from utils.data.cifar import load_cifar
@@ -36,6 +35,7 @@ from utils.training.build import (
     averaging,
     compile_model,
     make_accelerator,
+    make_network,
     make_optimizer,
     make_teachers,
     masking_arguments,
@@ -71,15 +71,14 @@ def main(options: CifarOptions) -> None:
         if options.ensemble:
             accelerator.free_memory()  # for the next
     if options.ensemble:
-        model = build(options.model, data.num_classes, image_size=data.train.side, width=options.width)
+        model = make_network(options, data)
         accelerator.print(finish_ensemble(folder, accelerator, model, data.test))
 
 
 def algorithm_1(options: Options, accelerator: Accelerator, data: Splits, folder: RunFolder) -> None:
     """Algorithm 1 of Sup-tickets. The other regimes have other phases and superpose nothing."""
     torch.manual_seed(options.seed)  # for the weights; everything else draws from generators of its own
-    model = build(options.model, data.num_classes, image_size=data.train.side, width=options.width)
-    model = model.to(accelerator.device).to(memory_format=torch.channels_last)
+    model = make_network(options, data).to(accelerator.device).to(memory_format=torch.channels_last)
     test_model, teachers = copy.deepcopy(model), make_teachers(options.distill, model)
     batches = make_batches(options, model, len(data.train), accelerator.num_processes)
     phases = make_plan(options, batches.steps, batches.size)
@@ -94,7 +93,8 @@ def algorithm_1(options: Options, accelerator: Accelerator, data: Splits, folder
         if options.sup_tickets:
             method, prune = options.superpose, options.prune_average
             superposition = Superposition(masking.masks, masking.target_nnz, method, prune, **averaging(options))
-    costs = Costs(model, masking, (3, data.train.side, data.train.side), teachers, rewound_epochs(options.rewind))
+    costs = Costs(model, masking, (3, data.train.side, data.train.side), teachers, rewound_epochs(options.rewind),
+                  options.batch_repetitions or 1)  # fmt: skip
 
     if options.compile:
         compile_model(model, accelerator.device, batches.parts)

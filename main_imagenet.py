@@ -20,7 +20,6 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 
-from models.classifiers import build
 from sparselearning import Masking, Superposition, sparse_training, take_ticket
 from utils.command_line.errors import one_line_errors
 from utils.data.imagenet import load_imagenet
@@ -35,6 +34,7 @@ from utils.training.build import (
     averaging,
     compile_model,
     make_accelerator,
+    make_network,
     make_optimizer,
     make_teachers,
     masking_arguments,
@@ -71,14 +71,14 @@ def main(options: ImageNetOptions) -> None:
         if options.ensemble:
             accelerator.free_memory()  # for the next
     if options.ensemble:
-        model = build(options.model, data.num_classes, image_size=data.train.side, width=options.width)
+        model = make_network(options, data)
         accelerator.print(finish_ensemble(folder, accelerator, model, data.test))
 
 
 def evaluate_ticket(options: ImageNetOptions, accelerator: Accelerator, data: Splits) -> None:
     """--eval-only: print the metrics of --ticket on the test images."""
     assert options.ticket is not None  # as `parse` checks
-    model = build(options.model, data.num_classes, image_size=data.train.side, width=options.width)
+    model = make_network(options, data)
     model.load_state_dict(load_ticket(Path(options.ticket), model.state_dict()))
     metrics = evaluate(accelerator, model.to(accelerator.device).to(memory_format=torch.channels_last), data.test)
     accelerator.print(", ".join(f"{name} {value:.4f}" for name, value in metrics.items()))
@@ -87,8 +87,7 @@ def evaluate_ticket(options: ImageNetOptions, accelerator: Accelerator, data: Sp
 def algorithm_1(options: Options, accelerator: Accelerator, data: Splits, folder: RunFolder) -> None:
     """Algorithm 1 of Sup-tickets. The other regimes have other phases and superpose nothing."""
     torch.manual_seed(options.seed)  # for the weights; everything else draws from generators of its own
-    model = build(options.model, data.num_classes, image_size=data.train.side, width=options.width)
-    model = model.to(accelerator.device).to(memory_format=torch.channels_last)
+    model = make_network(options, data).to(accelerator.device).to(memory_format=torch.channels_last)
     test_model, teachers = copy.deepcopy(model), make_teachers(options.distill, model)
     batches = make_batches(options, model, len(data.train), accelerator.num_processes)
     phases = make_plan(options, batches.steps, batches.size)
@@ -103,7 +102,8 @@ def algorithm_1(options: Options, accelerator: Accelerator, data: Splits, folder
         if options.sup_tickets:
             method, prune = options.superpose, options.prune_average
             superposition = Superposition(masking.masks, masking.target_nnz, method, prune, **averaging(options))
-    costs = Costs(model, masking, (3, data.train.side, data.train.side), teachers, rewound_epochs(options.rewind))
+    costs = Costs(model, masking, (3, data.train.side, data.train.side), teachers, rewound_epochs(options.rewind),
+                  options.batch_repetitions or 1)  # fmt: skip
 
     if options.compile:
         compile_model(model, accelerator.device, batches.parts)

@@ -6,6 +6,7 @@ from unittest import mock
 import torch
 
 import main_imagenet
+from models import classifiers
 from tests.scripts import end_of
 from tests.tiny import Tiny, no_pictures, restored, signal_at
 
@@ -24,7 +25,7 @@ def main(folder: Path, *options: str, stop: int | None = None) -> tuple[int, str
     try:
         with (
             restored(),
-            mock.patch.object(main_imagenet, "build", lambda name, classes, **_: Tiny(classes)),
+            mock.patch.object(classifiers, "build", lambda name, classes, *_: Tiny(classes)),
             no_pictures(),
             signal_at(stop),
         ):

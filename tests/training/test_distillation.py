@@ -53,8 +53,12 @@ def test_the_gradient_is_that_of_the_mean_of_hard_and_soft_losses(
     before = [{name: tensor.clone() for name, tensor in teacher.state_dict().items()} for teacher in teachers]
     student.eval()  # batch norm would see the parts
     images, labels = torch.randn(9, 3, 32, 32), torch.arange(9)
-    options = SimpleNamespace(compile=False, label_smoothing=smoothing, temperature=temperature)
-    run: Any = SimpleNamespace(accelerator=Accelerator(cpu=True), wrapped=student, teachers=teachers, options=options)
+    options = SimpleNamespace(
+        compile=False, label_smoothing=smoothing, temperature=temperature, batch_size=6, batch_repetitions=None
+    )
+    run: Any = SimpleNamespace(
+        accelerator=Accelerator(cpu=True), wrapped=student, model=student, teachers=teachers, options=options
+    )
     counted = _backward(run, [(images[:4], labels[:4]), (images[4:], labels[4:])], 9)
     found = [parameter.grad.clone() for parameter in student.parameters()]
 
@@ -78,9 +82,11 @@ def test_a_student_of_its_own_copies_learns_from_the_labels_alone() -> None:
     images, labels = torch.randn(6, 3, 32, 32), torch.arange(6)
     gradients = []
     for teachers in ([], [other] * 2):
-        options = SimpleNamespace(compile=False, label_smoothing=0.0, temperature=3.0)
+        options = SimpleNamespace(
+            compile=False, label_smoothing=0.0, temperature=3.0, batch_size=6, batch_repetitions=None
+        )
         run: Any = SimpleNamespace(
-            accelerator=Accelerator(cpu=True), wrapped=student, teachers=teachers, options=options
+            accelerator=Accelerator(cpu=True), wrapped=student, model=student, teachers=teachers, options=options
         )
         student.zero_grad()
         _backward(run, [(images, labels)], 6)

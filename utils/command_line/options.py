@@ -9,6 +9,7 @@ from typing import Self, get_type_hints
 from sparselearning.errors import UsageError
 from sparselearning.phases import cyclic_epochs
 from utils.command_line.config import read_mapping
+from utils.command_line.efficient_options import EfficientEnsembleOptions
 from utils.command_line.ending_options import EndingOptions
 from utils.command_line.image_options import DataOptions, ImageOptions, LargeImageOptions, SmallImageOptions
 from utils.command_line.rows import Setting, defaults, derived, does_nothing, flag, option, rows
@@ -26,7 +27,6 @@ __all__ = [
     "DataOptions",
     "EnsembleOptions",
     "ImageNetOptions",
-    "ImageNetRunOptions",
     "ImageOptions",
     "LargeImageOptions",
     "ModelOptions",
@@ -52,6 +52,7 @@ class Options(
     TicketOptions,
     AveragingOptions,
     EnsembleOptions,
+    EfficientEnsembleOptions,
     EndingOptions,
     RunOptions,
 ):

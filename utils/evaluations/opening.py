@@ -10,6 +10,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from models import MODELS, build, classifiers
+from models.ensembles import Ensemble
 from sparselearning.errors import UsageError
 from utils.command_line.commands import EvaluateOptions
 from utils.command_line.options import ImageNetOptions
@@ -42,12 +43,12 @@ def open_tickets(options: EvaluateOptions, accelerator: Accelerator) -> Opened:
     headers = [parse_header(path) for path in options.tickets]
     data = required("data", agreed("data", [header.data for header in headers], options.data))
     names = [required("model", options.model or header.model) for header in headers]
-    large = is_large(options.tickets[0], names[0])
+    large = is_large(options.tickets[0], names[0], headers[0].efficient_ensemble)
     splits = load(options, headers, data, large, accelerator.device)
     models = []
     for path, name, header in zip(options.tickets, names, headers, strict=True):
         make = classifiers.build if large else _build_small
-        model = make(name, splits.num_classes, splits.test.side, header.width or 1.0)
+        model = make(name, splits.num_classes, splits.test.side, header.width or 1.0, header.efficient_ensemble)
         model.load_state_dict(load_ticket(path, model.state_dict()))
         models.append(model.to(accelerator.device).to(memory_format=torch.channels_last).eval())
     workers = spare_cores() if options.workers is None else options.workers
@@ -55,18 +56,18 @@ def open_tickets(options: EvaluateOptions, accelerator: Accelerator) -> Opened:
     return Opened(Subject(accelerator, models, sets), headers, names, data)
 
 
-def _build_small(name: str, num_classes: int, side: int, width: float) -> nn.Module:
-    return build(name, num_classes, width, side)
+def _build_small(name: str, num_classes: int, side: int, width: float, kind: Ensemble | None) -> nn.Module:
+    return build(name, num_classes, width, side, kind)
 
 
-def is_large(path: Path, name: str) -> bool:
+def is_large(path: Path, name: str, kind: Ensemble | None = None) -> bool:
     """Is it a ticket of main_imagenet.py, of a network of torchvision's? Raises UsageError where it cannot be read."""
     if name not in torchvision.models.list_models(module=torchvision.models):
         return False
     keys = read_ticket(path).keys()
     with torch.device("meta"):  # their names alone
-        small = name in MODELS and build(name, 10).state_dict().keys() == keys
-        return not small and classifiers.build(name, 1000, SIDE).state_dict().keys() == keys
+        small = name in MODELS and build(name, 10, ensemble=kind).state_dict().keys() == keys
+        return not small and classifiers.build(name, 1000, SIDE, ensemble=kind).state_dict().keys() == keys
 
 
 def load(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import models
 from models import classifiers
+from models.ensembles import Ensemble
 from sparselearning.errors import UsageError
 from sparselearning.hub import PREFIX
 from sparselearning.methods import METHODS
@@ -103,7 +104,7 @@ def _what(origin: Origin, values: str | None) -> str:
     kind = METHODS[method].title if method in METHODS else method
     if str(origin.says("sup_tickets")) == "True":
         kind += " with Sup-tickets ([Yin et al. 2022](https://arxiv.org/abs/2205.15322))"
-    text = f"A {'dense' if method == 'dense' else 'sparse'} {origin.says('model')} for {origin.says('data')}"
+    text = f"A {'dense' if method == 'dense' else 'sparse'} {_named(origin)} for {origin.says('data')}"
     if origin.run is not None:
         nnz, maskable = origin.run.summary["nnz"], origin.run.summary["maskable"]
         text += f": {nnz:,} of {maskable:,} connections (density {nnz / maskable:.4f})"
@@ -114,13 +115,21 @@ def _what(origin: Origin, values: str | None) -> str:
     return f"{text}{how}{length}.{note}"
 
 
+def _named(origin: Origin) -> str:
+    """The network, e.g. "MIMO of 3 of resnet20"."""
+    said = origin.header.get("efficient_ensemble")
+    return (f"{Ensemble.read(said).title}, of " if said else "") + str(origin.says("model"))
+
+
 def _use(name: str, ticket: Ticket, origin: Origin) -> str:
     """The lines that load it, and what goes in."""
     load = f'load_ticket("{PREFIX}{name}")'
     lines = ["from sparselearning import load_ticket", "", f"state = {load}"]
     if built := _network(ticket, origin):
         module, call = built
-        lines = [f"from {module} import build", *lines[:2], f"model = {call}", f"model.load_state_dict({load})"]
+        ensembles = ["from models.ensembles import Ensemble"] if "Ensemble" in call else []
+        build = [f"model = {call}", f"model.load_state_dict({load})"]
+        lines = [f"from {module} import build", *ensembles, *lines[:2], *build]
     text = "```python\n" + "\n".join(lines) + "\n```"
     if mean := origin.header.get("mean"):
         side, std = origin.header.get("image_size"), origin.header.get("std")
@@ -136,14 +145,18 @@ def _network(ticket: Ticket, origin: Origin) -> tuple[str, str] | None:
     shapes = {key: tensor.shape for key, tensor in ticket.items()}
     side = origin.options.get("image_size")
     side = side if isinstance(side, int) else 224
-    small, large = partial(models.build, width=width), partial(classifiers.build, width=width, image_size=side)
+    said = origin.header.get("efficient_ensemble")
+    kind = Ensemble.read(said) if said else None
+    members = f', ensemble=Ensemble.read("{kind}")' if kind else ""
+    small = partial(models.build, width=width, ensemble=kind)
+    large = partial(classifiers.build, width=width, image_size=side, ensemble=kind)
     for module, build, sized in (("models", small, ""), ("models.classifiers", large, f", image_size={side}")):
         try:
-            *_, head = build(name, 10).state_dict()
-            if head in ticket:
-                classes = len(ticket[head])
+            state = build(name, 10).state_dict()
+            if (head := [*state][-1]) in ticket:
+                classes = 10 * len(ticket[head]) // len(state[head])
                 if {key: tensor.shape for key, tensor in build(name, classes).state_dict().items()} == shapes:
-                    return module, f'build("{name}", {classes}{sized}{narrow})'
+                    return module, f'build("{name}", {classes}{sized}{narrow}{members})'
         except UsageError:  # it has none of this name
             continue
     return None

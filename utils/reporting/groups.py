@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from models.ensembles import ENSEMBLES
 from sparselearning.methods import METHODS
 from utils.command_line.rows import Setting, shown
 from utils.run_folder.contents import Summary
@@ -11,7 +12,7 @@ from utils.training.metrics import METRICS, SCORE
 
 ABOUT = ("data", "model", "density", "epochs", "method", "sup_tickets")  # options that every summary records
 IN_TITLE = {"edst": "EDST", "snapshot": "Snapshot", "fge": "FGE", "rewind": "rewound (LTR)"}
-TITLED = (*IN_TITLE, "distill", "ensemble")  # options that the title shows
+TITLED = (*IN_TITLE, "distill", "efficient_ensemble", "members", "ensemble")  # options that the title shows
 # columns of the table: SCORE at the ends of two kinds of runs, and each of the other metrics
 NORMAL, PLAIN = "normal phase", "plain run"
 OTHERS = {name: metric for name, metric in METRICS.items() if name != SCORE}
@@ -92,6 +93,8 @@ class Group:
         title += (" + SWA" if swa else " + Sup-tickets") * about.sup_tickets
         title += " + distillation" * ("distill" in options)
         parts = [title, *(what for option, what in IN_TITLE.items() if option in options)]
+        efficient = options.get("efficient_ensemble")
+        parts += [f"{ENSEMBLES[efficient].title} of {options['members']}"] if efficient in ENSEMBLES else []
         parts += [f"ensemble of {options['ensemble']}"] if "ensemble" in options else []
         return ", ".join(parts)
 

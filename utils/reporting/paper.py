@@ -176,5 +176,6 @@ def missing(lines: Iterable[Line], groups: Sequence[Group], columns: Sequence[st
 def _beyond_title(variant: str) -> list[str]:
     """The words of the options that the title of a row does not show."""
     options = variant.replace("--rewind RUN", "").replace("--distill 1 2 3", "").split("--")[1:]
-    shown_already = ("sup-tickets", "edst", "snapshot", "fge", "ensemble", "width")
+    shown_already = ("sup-tickets", "edst", "snapshot", "fge", "ensemble", "width",
+                     "efficient-ensemble", "members")  # fmt: skip
     return [f"--{option.strip()}" for option in options if option.split()[0] not in shown_already]

@@ -136,7 +136,7 @@ def _numbers(test: Results) -> dict[str, float]:
     if use is None:
         use = stages[PLAIN] = test["final"]
     numbers = {name: metrics[SCORE] for name, metrics in stages.items()}
-    for table, metrics in ((DIVERSITY, stages.get("ensemble", {})), (OTHERS, use)):
+    for table, metrics in ((DIVERSITY, stages.get("ensemble", use)), (OTHERS, use)):
         numbers |= {metric.title: metrics[name] for name, metric in table.items() if name in metrics}
     numbers |= {column.title: use[name] for name, column in evaluated(use).items()}
     return {name: float(number) for name, number in numbers.items()}

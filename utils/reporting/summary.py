@@ -28,6 +28,12 @@ def describe(run: Run) -> str:
         f"{options.model}: {parameters:,} parameters, {dense / 1e9:.3f} GFLOPs per image when dense",
         f"optimizer step: {_step(run)}, learning rate {lr_scale(options, run.batches.size) * options.lr:g}",
     ]
+    if options.of_members is not None:
+        trained, inferred = run.costs.trained * run.costs.test_ratio({}), run.costs.test_ratio({})
+        lines.append(
+            f"{options.of_members.title}: a batch has each image {options.batch_repetitions}x; dense, a step "
+            f"costs {trained:.2f}x, inference {inferred:.2f}x the FLOPs of {options.model} itself"
+        )
     if warning := lr_warning(options, run.batches.size, run.batches.parts):
         lines.append(warning)
     if masking is not None:

@@ -29,6 +29,7 @@ def default_name(options: Options) -> str:
     parts += [switch.removesuffix("_tickets") for switch in REGIMES if getattr(options, switch)]
     if options.start_from:
         parts.append(f"continue{n}" if (n := options.continue_epochs) else f"{options.tickets}x{options.cycle_epochs}")
+    parts += [f"{options.efficient_ensemble}{options.members}"] if options.efficient_ensemble else []
     parts += [f"ensemble{options.ensemble}"] if options.ensemble else []
     return "-".join([*parts, f"seed{options.seed}"])
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from models.ensembles import Ensemble
 from sparselearning.errors import UsageError
 from sparselearning.tickets import read_header
 from utils.data.recipes import RECIPES, Preprocessing
@@ -27,6 +28,7 @@ class TicketHeader:
     data: str | None = None
     model: str | None = None
     width: float | None = None
+    efficient_ensemble: Ensemble | None = None
     density: float | None = None
     exempt: str | None = None
     seed: int | None = None
@@ -53,6 +55,8 @@ def parse_header(path: Path) -> TicketHeader:
     def parsed(name: str, read: Callable[[str], T]) -> T | None:
         try:
             return read(said[name]) if name in said else None
+        except UsageError as error:
+            raise UsageError(f"{path}: {error}") from error
         except ValueError as error:
             raise UsageError(f"{path} says that its {name} is {said[name]!r}, which is no number") from error
 
@@ -60,6 +64,7 @@ def parse_header(path: Path) -> TicketHeader:
         data=said.get("data"),
         model=said.get("model"),
         width=parsed("width", float),
+        efficient_ensemble=parsed("efficient_ensemble", Ensemble.read),
         density=parsed("density", float),
         exempt=said.get("exempt"),
         seed=parsed("seed", _whole),

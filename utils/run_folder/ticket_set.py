@@ -7,6 +7,7 @@ import torchvision
 from torch import nn
 
 from models import MODELS, build, classifiers
+from models.ensembles import Ensemble
 from sparselearning.distributions import total_count
 from sparselearning.errors import UsageError
 from sparselearning.layers import maskable_weights
@@ -37,9 +38,11 @@ class TicketSet:
         self.data = agreed("data", [header.data for header in self.headers], data)
         self.model = agreed("model", [header.model for header in self.headers], model)
         self.density = common_density(self.headers) if density is None else density
+        self.efficient_ensemble = agreed("efficient_ensemble", [header.efficient_ensemble for header in self.headers])
         self.first = read_ticket(paths[0])
         self.exempt = agreed("exempt", [header.exempt for header in self.headers])
-        self.names = maskable_names(self.first, self.model, (self.exempt or "").split())
+        exempt = (self.exempt or "").split()
+        self.names = maskable_names(self.first, self.model, exempt, self.efficient_ensemble)
         self.count = total_count({name: tuple(self.first[name].shape) for name in self.names}, self.density)
 
     def read(self, path: Path) -> Ticket:
@@ -102,22 +105,24 @@ def held_out_part(
     return training_part(headers, limit_train, valid_fraction)
 
 
-def networks(name: str) -> Iterator[nn.Module]:
+def networks(name: str, kind: Ensemble | None) -> Iterator[nn.Module]:
     """Those of this name, CIFAR's and torchvision's; the number of classes makes no difference to names."""
     if name in MODELS:
-        yield build(name, 10)
+        yield build(name, 10, ensemble=kind)
     if name not in MODELS or name in torchvision.models.list_models(module=torchvision.models):
-        yield classifiers.build(name, 1000, 224)
+        yield classifiers.build(name, 1000, 224, ensemble=kind)
 
 
-def maskable_names(ticket: Ticket, model: str | None, exempt: Sequence[str]) -> list[str]:
+def maskable_names(
+    ticket: Ticket, model: str | None, exempt: Sequence[str], kind: Ensemble | None = None
+) -> list[str]:
     """The weights to prune: of the model's layers; without a model, every `weight` of two dimensions or more.
 
     Raises:
         UsageError: the tensors are not those of the model, or there are none to prune.
     """
     if model is not None:
-        for candidate in networks(model):
+        for candidate in networks(model, kind):
             if candidate.state_dict().keys() == ticket.keys():
                 return list(maskable_weights(candidate, exempt))
         raise UsageError(f"the tickets belong to another model than {model}: name the right one with --model")

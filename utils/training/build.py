@@ -11,6 +11,9 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedType
 from torch import Tensor, nn
 
+import models
+from models import classifiers
+from models.member_layers import fast_weights
 from sparselearning.averages import PARAMETERS, option_name
 from sparselearning.cpu.training import check_numba
 from sparselearning.errors import UsageError
@@ -20,8 +23,8 @@ from sparselearning.masking import Masking
 from sparselearning.methods import METHODS
 from sparselearning.options import MaskingArguments
 from sparselearning.phases import Phase
-from utils.command_line.options import AveragingOptions, ModelOptions, Options
-from utils.data.protocol import Batch, Images
+from utils.command_line.options import AveragingOptions, ImageNetOptions, Options
+from utils.data.protocol import Batch, Images, Splits
 from utils.files.errors import explained
 from utils.run_folder.finished import read_run, reading
 from utils.run_folder.tickets import load_ticket
@@ -77,6 +80,14 @@ def choose_kernels(deterministic: bool) -> None:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it before its first product
 
 
+def make_network(options: Options, data: Splits) -> nn.Module:
+    """The network of a run, initialized anew; with --efficient-ensemble one of several members."""
+    side, width, ensemble = data.train.side, options.width, options.of_members
+    if isinstance(options, ImageNetOptions):
+        return classifiers.build(options.model, data.num_classes, side, width, ensemble)
+    return models.build(options.model, data.num_classes, width, side, ensemble)
+
+
 def compile_model(model: nn.Module, device: torch.device, parts: int) -> None:
     """Compile a model in place, for batches of one size.
 
@@ -88,16 +99,21 @@ def compile_model(model: nn.Module, device: torch.device, parts: int) -> None:
     model.compile(mode="reduce-overhead" if graphs else None, dynamic=False)
 
 
-def make_optimizer(options: ModelOptions, model: nn.Module, accelerator: Accelerator) -> torch.optim.SGD:
-    """SGD with momentum; the parameters of norm layers may have a weight decay of their own."""
+def make_optimizer(options: Options, model: nn.Module, accelerator: Accelerator) -> torch.optim.SGD:
+    """SGD with momentum; the parameters of norm layers may have a weight decay of their own.
+
+    A BatchEnsemble's fast weights have a learning rate of their own, and no weight decay.
+    """
     # a fused step hides from Masking whether the gradient scaler of fp16 skipped it
     fused = accelerator.device.type == "cuda" and accelerator.mixed_precision != "fp16"
-    groups: list[dict[str, object]] = [{"params": list(model.parameters())}]
+    norms = [p for module in model.modules() if isinstance(module, NORMS) for p in module.parameters()]
+    norms, fast = norms if options.norm_weight_decay is not None else [], fast_weights(model)
+    apart = {id(p) for p in (*norms, *fast)}
+    groups: list[dict[str, object]] = [{"params": [p for p in model.parameters() if id(p) not in apart]}]
     if options.norm_weight_decay is not None:
-        norms = {id(p) for module in model.modules() if isinstance(module, NORMS) for p in module.parameters()}
-        groups = [{"params": [p for p in model.parameters() if id(p) not in norms]}]
-        groups.append({"params": [p for p in model.parameters() if id(p) in norms]})
-        groups[1]["weight_decay"] = options.norm_weight_decay
+        groups.append({"params": norms, "weight_decay": options.norm_weight_decay})
+    if fast:
+        groups.append({"params": fast, "weight_decay": 0.0, "lr_part": options.fast_lr})
     sgd = {"momentum": options.momentum, "weight_decay": options.weight_decay, "fused": fused}
     return torch.optim.SGD(groups, options.lr, **sgd)
 

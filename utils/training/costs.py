@@ -2,8 +2,10 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
+import torch
 from torch import nn
 
+from models.members import Members
 from sparselearning.flops import Counting, StepKind, forward_flops, layer_costs, step_flops
 from sparselearning.layers import unwrap
 from sparselearning.masking import Masking
@@ -23,11 +25,12 @@ def densities_of(model: nn.Module, names: Iterable[str]) -> dict[str, float]:
 
 
 class Costs:
-    """FLOPs of a model, sparse and dense, in every counting.
+    """FLOPs of a model, sparse and dense, in every counting; of an efficient ensemble, relative to its network.
 
     Args:
         teachers: models that each pass the images of a step forward too.
         rewound: what the run cost that this one rewinds, in epochs of dense training, by counting.
+        repetitions: how often an image comes in a batch.
 
     Attributes:
         steps: training steps so far, in those of the dense network, by counting.
@@ -40,14 +43,21 @@ class Costs:
         input_shape: tuple[int, ...],
         teachers: Sequence[nn.Module] = (),
         rewound: Mapping[Counting, float] | None = None,
+        repetitions: int = 1,
     ) -> None:
-        self.masking, self.layers = masking, layer_costs(unwrap(model), input_shape)
+        inner = unwrap(model)
+        self.masking, self.layers = masking, layer_costs(inner, input_shape)
+        self.network, self.trained = self.layers, 1.0  # of the passes of an inference, those in training
+        if isinstance(inner, Members):
+            with torch.device("meta"):
+                self.network = layer_costs(inner.make(), input_shape)
+            self.trained = repetitions / inner.passes
         self.rewound = rewound or {}
         learned = [densities_of(teacher, self.layers) for teacher in teachers]
         self.per_teachers = {c: sum(self.test_ratio(densities, c) for densities in learned) / 3 for c in COUNTINGS}
         self.steps = dict.fromkeys(COUNTINGS, 0.0)
         self._counted: Mapping[str, int] | None = None
-        self._per_step = dict.fromkeys(COUNTINGS, 1.0)
+        self._per_step = {c: self.trained * self.test_ratio({}, c) for c in COUNTINGS}
 
     def densities(self) -> dict[str, float]:
         """The density of every masked layer at this moment, in the order of the network."""
@@ -57,7 +67,7 @@ class Costs:
 
     def dense(self, counting: Counting = "plain") -> float:
         """FLOPs of one image through the dense network."""
-        return forward_flops(self.layers, None, counting)
+        return forward_flops(self.network, None, counting)
 
     def test_ratio(self, densities: dict[str, float] | None = None, counting: Counting = "plain") -> float:
         """FLOPs of inference, of those of the dense network; at this moment's densities or others."""
@@ -72,8 +82,9 @@ class Costs:
             score = "momentum" if masking.dense_momentum else masking.growth or "none"
             kind: StepKind = _KINDS.get(score, "sparse")
             for counting in COUNTINGS:
-                sparse, dense = forward_flops(self.layers, self.densities(), counting), self.dense(counting)
-                self._per_step[counting] = step_flops(kind, sparse, dense, masking.update_frequency) / (3 * dense)
+                sparse, dense = (forward_flops(self.layers, kept, counting) for kept in (self.densities(), None))
+                step = step_flops(kind, sparse, dense, masking.update_frequency)
+                self._per_step[counting] = self.trained * step / (3 * self.dense(counting))
         for counting in COUNTINGS:
             self.steps[counting] += self._per_step[counting] + self.per_teachers[counting]
 

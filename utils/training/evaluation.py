@@ -9,6 +9,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from models.members import Members
 from utils.data.protocol import Epoch, Images
 from utils.run_folder.tickets import load_ticket
 from utils.training.metrics import DIVERSITY, METRICS, ensemble, per_sample, summarize, width
@@ -17,29 +18,43 @@ BATCH = 500
 
 
 def evaluate(accelerator: Accelerator, model: nn.Module, images: Images) -> dict[str, float]:
-    """The METRICS of a model in evaluation mode; its training flag is put back."""
+    """The METRICS of a model in evaluation mode, and of one with several members their DIVERSITY.
+
+    Its training flag is put back.
+    """
 
     def measure(inputs: Tensor, labels: Tensor) -> Tensor:
         return per_sample(model(inputs).float(), labels)
 
     training = model.training
     model.eval()
-    rows = by_image(accelerator, images, width(METRICS), measure)
+    if isinstance(model, Members) and model.members > 1:
+        found = _evaluate_members(accelerator, model.logits, images)
+    else:
+        found = summarize(by_image(accelerator, images, width(METRICS), measure))
     model.train(training)
-    return summarize(rows)
+    return found
 
 
 def evaluate_ensemble(accelerator: Accelerator, models: Sequence[nn.Module], images: Images) -> dict[str, float]:
     """The METRICS of the mean of the models' softmax outputs, and DIVERSITY, how much the models differ.
 
-    The prediction and its diversity are those of FreeTickets (Liu et al. 2022), sections 3.2 and 5.1.
-
     Args:
         models: at least 2, in evaluation mode.
     """
+    return _evaluate_members(accelerator, lambda inputs: torch.stack([model(inputs) for model in models]), images)
+
+
+def _evaluate_members(
+    accelerator: Accelerator, logits: Callable[[Tensor], Tensor], images: Images
+) -> dict[str, float]:
+    """As `evaluate_ensemble`, from the logits (M, N, C) of a batch.
+
+    The prediction and its diversity are those of FreeTickets (Liu et al. 2022), sections 3.2 and 5.1.
+    """
 
     def measure(inputs: Tensor, labels: Tensor) -> Tensor:
-        log_probs = torch.stack([model(inputs).double().log_softmax(1) for model in models])
+        log_probs = logits(inputs).double().log_softmax(-1)
         rows = per_sample(ensemble(log_probs), labels), per_sample(log_probs, labels, DIVERSITY)
         return torch.cat(rows, dim=1)
 

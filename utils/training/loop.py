@@ -18,6 +18,7 @@ from utils.run_folder.contents import EpochRow
 from utils.run_folder.tickets import trajectory_name
 from utils.training.build import EARLY
 from utils.training.changes import Changes
+from utils.training.dealing import Deal, dealt
 from utils.training.evaluation import evaluate
 from utils.training.interruption import Interruption
 from utils.training.metrics import METRICS
@@ -86,7 +87,7 @@ def _train_epoch(
 def _optimizer_step(run: Run, phase: Phase, parts: list[tuple[Tensor, Tensor]], batch_size: int) -> None:
     """One step on the parts of a batch; repeated while fp16's gradient scaler skips it, with a smaller scale."""
     for group in run.optimizer.param_groups:
-        group["lr"] = phase.lr(run.step - phase.start)
+        group["lr"] = group.get("lr_part", 1) * phase.lr(run.step - phase.start)
     _seed(run)
     # accelerate's wrapper serves the scaler, and looks for packages on the disk at every step
     optimizer = run.optimizer if run.accelerator.scaler is not None else run.optimizer.optimizer
@@ -120,32 +121,37 @@ def _backward(run: Run, parts: list[tuple[Tensor, Tensor]], batch_size: int) -> 
 
     Returns what `sums` counts of each part, on the device: nothing in a step waits for it.
     """
-    counted = []
+    counted, repetitions = [], run.options.batch_repetitions or 1
     for i, (images, labels) in enumerate(parts, 1):
+        deal = dealt(run.model, images, repetitions)
+        targets = deal.rows(labels)
         with contextlib.nullcontext() if i == len(parts) else run.accelerator.no_sync(run.wrapped):
-            logits = _logits(run, images)
-            loss = F.cross_entropy(logits.float(), labels, reduction="sum", label_smoothing=run.options.label_smoothing)
-            soft = [_soft_loss(run, teacher, images, logits) for teacher in run.teachers]
+            logits = _logits(run, deal.inputs, whole=len(images) == run.options.batch_size)
+            smoothing = run.options.label_smoothing
+            loss = F.cross_entropy(logits.float(), targets, reduction="sum", label_smoothing=smoothing)
+            soft = [_soft_loss(run, teacher, images, deal, logits) for teacher in run.teachers]
             mean = sum(soft, loss) / (1 + len(soft)) if soft else loss
             # DDP averages over the processes what is to be summed
-            run.accelerator.backward(mean * (run.accelerator.num_processes / batch_size))
-        correct = (logits.detach().argmax(1) == labels).sum()
-        counted.append((loss.detach(), correct, len(labels)))
+            run.accelerator.backward(mean * (run.accelerator.num_processes / (repetitions * batch_size)))
+        correct = (logits.detach().argmax(1) == targets).sum()
+        counted.append((loss.detach(), correct, len(targets)))
     return counted
 
 
-def _logits(run: Run, images: Tensor) -> Tensor:
-    """A compiled model takes whole batches; to compile it for the rest of an epoch too would take as long again."""
-    if not run.options.compile or len(images) == run.options.batch_size:
-        return run.wrapped(images)
+def _logits(run: Run, inputs: Tensor, whole: bool) -> Tensor:
+    """Float (rows, classes). A compiled model takes whole batches; to compile it for the rest of an epoch too would
+    take as long again.
+    """
+    if not run.options.compile or whole:
+        return run.wrapped(inputs).flatten(0, -2)
     with torch.compiler.set_stance("force_eager"):
-        return run.wrapped(images)
+        return run.wrapped(inputs).flatten(0, -2)
 
 
-def _soft_loss(run: Run, teacher: nn.Module, images: Tensor, logits: Tensor) -> Tensor:
+def _soft_loss(run: Run, teacher: nn.Module, images: Tensor, deal: Deal, logits: Tensor) -> Tensor:
     """T² · KL(teacher ‖ student) of the distributions at temperature T, summed over the batch (Hinton et al. 2015)."""
     with torch.no_grad(), run.accelerator.autocast():
-        target = teacher(images)
+        target = deal.rows(teacher(images))
     t = run.options.temperature
     student, taught = (F.log_softmax(x.float() / t, dim=1) for x in (logits, target))
     return t**2 * F.kl_div(student, taught, reduction="sum", log_target=True)
@@ -165,7 +171,7 @@ def _finish_epoch(run: Run, phase: Phase, tracker: Tracker, totals: tuple[float,
     held_out: Mapping[str, float | None] = dict.fromkeys(METRICS)
     if valid:  # by the copy: the trained model may be compiled, for training
         run.test_model.load_state_dict(run.model.state_dict())
-        held_out = evaluate(run.accelerator, run.test_model, valid)
+        held_out = {**held_out, **evaluate(run.accelerator, run.test_model, valid)}
     row = {
         "epoch": epoch,
         "step": run.step,
@@ -173,7 +179,7 @@ def _finish_epoch(run: Run, phase: Phase, tracker: Tracker, totals: tuple[float,
         "lr": phase.lr(run.step - 1 - phase.start),
         "loss": loss / images,
         "accuracy": 100 * correct / images,
-        **{f"valid_{name}": value for name, value in held_out.items()},
+        **{f"valid_{name}": held_out[name] for name in METRICS},
         "density": masking.nnz / masking.num_weights if masking else 1.0,
         "grown": masking.grown if masking else None,
         "dropped": masking.dropped if masking else None,

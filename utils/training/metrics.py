@@ -5,7 +5,6 @@ logits into rows, one per image; the rows, gathered in the order of the data set
 """
 
 import itertools
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -13,6 +12,8 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from models.members import ensemble as ensemble
 
 ECE_BINS = 15
 
@@ -151,8 +152,3 @@ def by_metric(rows: Tensor, metrics: Mapping[str, Metric] = METRICS) -> dict[str
     """{metric: its (columns, N)} of the (N, width) rows of `per_sample`; on the CPU, where sums have a fixed order."""
     columns = rows.detach().cpu().double().T.contiguous()
     return dict(zip(metrics, columns.split([metric.columns for metric in metrics.values()]), strict=True))
-
-
-def ensemble(log_probs: Tensor) -> Tensor:
-    """The mean of the probabilities of M models (FreeTickets, section 3.2): log-probabilities (M, N, C) to (N, C)."""
-    return log_probs.logsumexp(0) - math.log(len(log_probs))

@@ -150,6 +150,7 @@ class Run:
             "data": options.data,
             "model": options.model,
             "width": options.width,
+            "efficient_ensemble": str(options.of_members) if options.of_members else None,
             "method": options.method if options.sparse else "dense",
             "sup_tickets": options.sup_tickets,
             "seed": options.seed,

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from models import build
+from models.ensembles import Ensemble
 from utils.data.protocol import Images
 from utils.training.evaluation import BATCH
 
@@ -15,9 +16,9 @@ def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def network(name: str, num_classes: int, width: float) -> nn.Module:
-    """A network to load tickets into."""
-    return build(name, num_classes, width).to(device()).to(memory_format=torch.channels_last)
+def network(name: str, num_classes: int, width: float, kind: Ensemble | None = None) -> nn.Module:
+    """A network, or an efficient ensemble of it, to load tickets into."""
+    return build(name, num_classes, width, ensemble=kind).to(device()).to(memory_format=torch.channels_last)
 
 
 @torch.no_grad()

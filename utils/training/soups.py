@@ -41,9 +41,9 @@ class Judge:
     """
 
     def __init__(self, tickets: TicketSet, data: Splits, choosing: bool) -> None:
-        first = tickets.headers[0]
+        first, name = tickets.headers[0], required("model", tickets.model)
         self.test, self.valid = data.test, data.valid if choosing else None
-        self.model = network(required("model", tickets.model), data.num_classes, first.width or 1.0)
+        self.model = network(name, data.num_classes, first.width or 1.0, tickets.efficient_ensemble)
         check_same_model(tickets.paths[0], tickets.first, self.model.state_dict())
         self.order = data.train.epoch(first.seed or 0, first.epochs or 0)  # that would come next, as in a run
 
