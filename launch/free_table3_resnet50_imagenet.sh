@@ -12,6 +12,9 @@ ensemble() {
 
 ensemble --epochs $(scaled 150)
 ensemble --epochs $(scaled 150) --ensemble 4
+ensemble --epochs $(scaled 150) $(efficient mimo 2) --input-repetition 0.6 --batch-repetitions 2
+ensemble --epochs $(scaled 150) $(efficient treenet 2) --shared 0.67
+ensemble --epochs $(scaled 150) $(efficient batchensemble 4) --fast-lr 0.25
 batch=64
 for tickets in 2 4; do
     ensemble $(sparse rigl 0.2) --edst --num-tickets $tickets --epochs $(scaled $((30 + 70 * tickets)))

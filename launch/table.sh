@@ -57,10 +57,11 @@ scaled() {
     echo $((n > 0 ? n : 1))
 }
 
-# options of a row: sparse METHOD DENSITY, sup CYCLE_EPOCHS TICKETS, edst TICKETS (on CIFAR)
+# options of a row: sparse METHOD DENSITY, sup CYCLE_EPOCHS TICKETS, edst TICKETS (on CIFAR), efficient ENSEMBLE MEMBERS
 sparse() { echo --sparse --method "$1" --density "$2"; }
 sup() { echo --sup-tickets --cycle-epochs "$(scaled "$1")" --num-tickets "$2" --save-tickets; }
 edst() { echo --edst --num-tickets "$1" --epochs "$(scaled $((150 + 100 * $1)))"; }
+efficient() { echo --efficient-ensemble "$1" --members "$2"; }
 
 # cifar DATA MODEL [OPTION ...]: a row of the table. SEED in an option stands for the seed; before a row, `apart=1000`
 # makes the seeds of its runs 1000, 1001 ... instead: they share no weights, connections or order of images with SEED's.
@@ -192,6 +193,7 @@ train() {
 words() {
     sed -E "s/--epochs $epochs //; s/--(sparse|method|density|save-tickets) //g; s# [^ ]*/[^ ]*##g
         s/--sup-tickets --cycle-epochs ([0-9]+) --num-tickets ([0-9]+)/sup-\2x\1/
+        s/--efficient-ensemble ([^ ]+) --members/\1/
         s/--|[*]//g; s/ +\$//; s/ +/-/g" <<<"$* "
 }
 

@@ -18,6 +18,7 @@ import yaml
 from torch import nn
 
 from models import build, classifiers
+from models.ensembles import Ensemble
 from sparselearning.distributions import DISTRIBUTIONS
 from sparselearning.flops import Counting
 from sparselearning.layers import maskable_weights
@@ -39,11 +40,11 @@ KEPT = {("granet", 0.2): 0.35, ("granet", 0.1): 0.20, ("dsr", 0.2): 0.40, ("dsr"
 
 
 @cache
-def network(data: str, model: str, width: float) -> nn.Module:
+def network(data: str, model: str, width: float, ensemble: Ensemble | None = None) -> nn.Module:
     with torch.device("meta"):
         if data == IMAGENET:
-            return classifiers.build(model, 1000, 224, width)
-        return build(model, {"cifar10": 10, "cifar100": 100}[data], width)
+            return classifiers.build(model, 1000, 224, width, ensemble)
+        return build(model, {"cifar10": 10, "cifar100": 100}[data], width, ensemble=ensemble)
 
 
 def layered(weights: dict[str, nn.Parameter], init: str, density: float) -> dict[str, float]:
@@ -67,11 +68,13 @@ def pruned_to(
 
 def counted(args: Options, rewound: dict[str, Any] | None) -> tuple[Costs, dict[str, float]]:
     """The costs of one run of these options, and the densities that it ends with."""
-    model = network(args.data, args.model, args.width)
+    model = network(args.data, args.model, args.width, args.of_members)
     before = {c: trained_epochs(rewound, {}, c) for c in COUNTINGS} if rewound else None
-    costs = Costs(model, None, (3, 224, 224) if args.data == IMAGENET else (3, 32, 32), rewound=before)
+    shape = (3, 224, 224) if args.data == IMAGENET else (3, 32, 32)
+    costs = Costs(model, None, shape, rewound=before, repetitions=args.batch_repetitions or 1)
     if not args.sparse:
-        costs.steps = dict.fromkeys(COUNTINGS, float(STEPS * args.epochs))
+        for _ in range(STEPS * args.epochs):
+            costs.add_step()
         return costs, {}
     method, weights = METHODS[args.method], maskable_weights(model, args.exempt)
     init = args.sparse_init or method.sparse_init
