@@ -47,6 +47,8 @@ class Connected:
             whole = any(weight.is_contiguous(memory_format=order) for order in formats)
             self._sparse = sparse and whole
             self._known, self._passes = state, {}
+        if not self.masking._hooks:  # it was removed: the weights are free
+            return None
         if self._sparse and image not in self._passes:
             if len(self._passes) == SIZES:
                 self._passes.clear()

@@ -165,6 +165,15 @@ def test_evaluation_and_copies_are_dense():
     assert isinstance(own, nn.Conv2d) and copy.deepcopy(own).connected is None
 
 
+def test_a_layer_whose_masking_was_removed_is_dense():
+    masking, _ = twins(nn.Linear(8, 8))
+    masking.remove()
+    with torch.no_grad():
+        masking.model.weight += 1
+    x = torch.randn(2, 8)
+    assert_close(masking.model(x).detach(), F.linear(x, masking.model.weight, masking.model.bias).detach())
+
+
 def test_weights_may_change_their_memory_format():
     masking, twin = twins(network())
     masking.model.to(memory_format=torch.channels_last)
