@@ -126,6 +126,9 @@ def differences(about: About, line: Line) -> list[str] | None:
     ignored = IGNORED | ({"batch_size"} if line.data == "imagenet" else set())  # there processes share a batch
     for name in sorted({*about.others, *theirs.others} - ignored):
         own, other = about.others.get(name), theirs.others.get(name)
+        if name == "update_frequency" and other is None:
+            other = theirs.others.get("update_limit")  # ΔT of a run as long as the paper's
+            own = other if own is None else own
         if own == other or (name in LENGTHS and _as_long(own, other, about.epochs / theirs.epochs)):
             continue
         if name not in SAID or flag(name) in line.variant.split():
