@@ -58,8 +58,12 @@ def load_ticket(source: str | os.PathLike[str]) -> Ticket:
     """
     if not isinstance(source, str | os.PathLike):
         raise UsageError(f"a ticket is read from a path or from {PREFIX}OWNER/NAME, not from {kind_of(source)}")
-    text = str(os.fspath(source))
-    return read(download(text) if text.startswith(PREFIX) else Path(text))[0]
+    return read(located(str(os.fspath(source))))[0]
+
+
+def located(source: str) -> Path:
+    """Where a ticket lies here, one of the Hub in its cache. Raises UsageError where it cannot be fetched."""
+    return download(source) if source.startswith(PREFIX) else Path(source)
 
 
 def read(path: Path) -> tuple[Ticket, Header]:

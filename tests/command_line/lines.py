@@ -7,7 +7,7 @@ SUP = ("--sparse", "--sup-tickets")
 PROGRAMS = {  # and what must be given
     "main_cifar.py": "", "main_imagenet.py": "", "-m utils.evaluate": "--tickets A", "-m utils.benchmark": "",
     "-m utils.superpose": "--tickets A B", "-m utils.report": "A", "-m utils.pack": "A",
-    "-m utils.picture": "density --runs A",
+    "-m utils.picture": "density --runs A", "-m utils.export": "--ticket A",
 }  # fmt: skip
 
 

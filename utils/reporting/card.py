@@ -6,8 +6,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-import models
-from models import classifiers
 from models.ensembles import Ensemble
 from sparselearning.errors import UsageError
 from sparselearning.hub import PREFIX
@@ -22,6 +20,7 @@ from utils.run_folder.contents import Environment, Numbers, Summary
 from utils.run_folder.environment import PACKAGES
 from utils.run_folder.finished import FinishedRun, in_words, read_content, read_run
 from utils.training.metrics import METRICS, SCORE
+from utils.training.networks import builder_of
 
 UNKNOWN = "unknown"  # what the Hub calls a license that nobody has stated
 SHARED = ("data", "model", "method", "seed", "density")  # by which a ticket is seen to be of a run
@@ -125,41 +124,17 @@ def _use(name: str, ticket: Ticket, origin: Origin) -> str:
     """The lines that load it, and what goes in."""
     load = f'load_ticket("{PREFIX}{name}")'
     lines = ["from sparselearning import load_ticket", "", f"state = {load}"]
-    if built := _network(ticket, origin):
-        module, call = built
-        ensembles = ["from models.ensembles import Ensemble"] if "Ensemble" in call else []
-        build = [f"model = {call}", f"model.load_state_dict({load})"]
-        lines = [f"from {module} import build", *ensembles, *lines[:2], *build]
+    said, side = origin.header.get("efficient_ensemble"), origin.options.get("image_size")
+    width, kind = float(origin.header.get("width", 1)), Ensemble.read(said) if said else None
+    if built := builder_of(ticket, str(origin.says("model")), width, side if isinstance(side, int) else None, kind):
+        ensembles = ["from models.ensembles import Ensemble"] if kind else []
+        build = [f"model = {built.call}", f"model.load_state_dict({load})"]
+        lines = [f"from {built.module} import build", *ensembles, *lines[:2], *build]
     text = "```python\n" + "\n".join(lines) + "\n```"
     if mean := origin.header.get("mean"):
         side, std = origin.header.get("image_size"), origin.header.get("std")
         text += f"\n\nImages are float32 (N, 3, {side}, {side}): pixels in 0..1, minus {mean}, divided by {std}."
     return text
-
-
-def _network(ticket: Ticket, origin: Origin) -> tuple[str, str] | None:
-    """(module, call of `build`) for the network whose state dict has these tensors; None: it is none of this project's.
-    """
-    name, width = str(origin.says("model")), float(origin.header.get("width", 1))
-    narrow = "" if width == 1 else f", width={width:g}"
-    shapes = {key: tensor.shape for key, tensor in ticket.items()}
-    side = origin.options.get("image_size")
-    side = side if isinstance(side, int) else 224
-    said = origin.header.get("efficient_ensemble")
-    kind = Ensemble.read(said) if said else None
-    members = f', ensemble=Ensemble.read("{kind}")' if kind else ""
-    small = partial(models.build, width=width, ensemble=kind)
-    large = partial(classifiers.build, width=width, image_size=side, ensemble=kind)
-    for module, build, sized in (("models", small, ""), ("models.classifiers", large, f", image_size={side}")):
-        try:
-            state = build(name, 10).state_dict()
-            if (head := [*state][-1]) in ticket:
-                classes = 10 * len(ticket[head]) // len(state[head])
-                if {key: tensor.shape for key, tensor in build(name, classes).state_dict().items()} == shapes:
-                    return module, f'build("{name}", {classes}{sized}{narrow}{members})'
-        except UsageError:  # it has none of this name
-            continue
-    return None
 
 
 def _results(table: Sequence[tuple[str, Numbers]], this: str, summary: Summary, values: str | None) -> str:
