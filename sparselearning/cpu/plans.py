@@ -108,8 +108,9 @@ def ordered(channels: tuple[int, int], plane: int, taps: Any, sources: Any) -> t
     most = max(CACHE / (4 * LANES * lines), FEWEST * outputs * inputs / max(len(out), 1))
     parts = max(round(inputs / most), 1)
     part, offsets = channel * parts // inputs, channel * plane + within
-    order = np.lexsort((offsets, out, part))
-    ends = np.searchsorted((part * outputs + out)[order], np.arange(parts * outputs + 1))
+    cells = (part * outputs + out).astype(np.int32)
+    order = np.argsort(cells, kind="stable")  # of a cell in the order of the taps, which is that of their offsets
+    ends = np.searchsorted(cells[order], np.arange(parts * outputs + 1))
     starts = np.stack([ends[i * outputs : (i + 1) * outputs + 1] for i in range(parts)])
     return order, offsets[order].astype(np.int32), starts
 
