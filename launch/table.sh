@@ -121,7 +121,7 @@ superposed() {
 evaluated() {
     local run to seed tickets=ticket.safetensors
     if [ -n "$jobs" ]; then wait_for_all; fi
-    case ${row##*/} in *ensemble*) tickets=member-*/ticket.safetensors ;; *edst*) tickets=tickets/ticket-*.safetensors ;; esac
+    case ${row##*/} in *-ensemble-*) tickets=member-*/ticket.safetensors ;; *edst*) tickets=tickets/ticket-*.safetensors ;; esac
     for seed in $seeds; do
         run=$row/seed-$seed to=$row/seed-$seed/evaluations/$(words "${1#--}").json
         if [ -e "$to" ]; then continue; fi
