@@ -85,8 +85,8 @@ class Board:
         if curve == "to use":
             self.shown = metrics
         writer = self.tickets if curve == "tickets" and self.tickets else self.run
-        for name, value in metrics.items():
-            writer.add_scalar(f"test/{name}", value, step)
+        for name in METRICS:
+            writer.add_scalar(f"test/{name}", metrics[name], step)
         writer.flush()
 
     def finish(self, step: int, metrics: Mapping[str, float], table: str, pictures: Iterable[Path]) -> None:
