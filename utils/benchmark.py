@@ -4,6 +4,7 @@ python -m utils.benchmark                                     all but the last t
 python -m utils.benchmark step topology --json speed.json     some, and their numbers in a file
 python -m utils.benchmark sparse_training --model vgg16       with numba: a whole training step on a CPU
 python -m utils.benchmark parallel --compile                  how many runs side by side train most images
+python -m utils.benchmark --against Sup-tickets               the authors' code instead, in a checkout of theirs
 
 All but the last time two sides in turn, A B A B ..., in one process and take the ratio pair by pair, so that whatever
 slows the machine slows both. Reported are the median of the ratios and, as low and high, their quartiles: of the own
@@ -27,6 +28,7 @@ import torch
 
 from sparselearning import UsageError
 from sparselearning.errors import choose
+from utils.benchmarks import released
 from utils.benchmarks.inference import inference
 from utils.benchmarks.loader import loader
 from utils.benchmarks.parallel import parallel, table
@@ -40,7 +42,7 @@ from utils.training.build import choose_kernels
 
 ALL = step, topology, superpose, train, loader, size, inference
 PAIRS = {benchmark.__name__: benchmark for benchmark in (*ALL, sparse_training)}
-
+AGAINST = {name: getattr(released, name) for name in ("step", "topology", "superpose", "loader")}
 DENSE = ("contiguous", "channels_last", "torch_compile", "onnx_runtime")  # ways to run a network
 
 
@@ -54,9 +56,14 @@ def chosen_device(asked: Literal["auto", "cpu", "cuda"]) -> Literal["cpu", "cuda
 
 @one_line_errors()
 def main(options: BenchmarkOptions) -> None:
-    options = replace(options, device=chosen_device(options.device))
-    names = options.names if options.names and "all" not in options.names else [b.__name__ for b in ALL]
-    pairs = {name: PAIRS[name] for name in names if choose("the benchmark", name, (*PAIRS, "parallel")) in PAIRS}
+    options = replace(options, device=chosen_device("cpu" if options.against else options.device))
+    rows = AGAINST if options.against else PAIRS
+    every = [*AGAINST] if options.against else [benchmark.__name__ for benchmark in ALL]
+    names = options.names if options.names and "all" not in options.names else every
+    known = [*rows] if options.against else [*rows, "parallel"]
+    pairs = {name: rows[name] for name in names if choose("the benchmark", name, known) in rows}
+    if options.against:
+        released.released(options.against)
     choose_kernels(deterministic=False)
     print(f"{options.model}, {options.batch_size} images per step, {options.method} at density {options.density:g}\n")
     results: dict[str, object] = {}

@@ -2,7 +2,7 @@
 
 import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -108,10 +108,15 @@ def against_dense(options: BenchmarkOptions, work: Callable[[Network], float], a
     batches = augmented_batches(options) if augmented else itertools.repeat(next(augmented_batches(options)))
     masked, dense = Network(options, batches, sparse=True), Network(options, batches, sparse=False)
     bar = tqdm(range(options.warm_up + options.repetitions), leave=False, disable=None)
-    times = torch.tensor([(work(masked), dense.steps()) for _ in bar][options.warm_up :], dtype=torch.float64)
-    low, ratio, high = (torch.quantile(times[:, 0] / times[:, 1], q).item() for q in (0.25, 0.5, 0.75))
-    ms, dense_ms = times.quantile(0.5, dim=0).tolist()
-    return {"ratio": ratio, "low": low, "high": high, "n": len(times), "ms": ms, "against_ms": dense_ms}
+    return summary([(work(masked), dense.steps()) for _ in bar][options.warm_up :])
+
+
+def summary(times: Sequence[tuple[float, float]]) -> Result:
+    """Of pairs of milliseconds, own and other: the median ratio of a pair and its quartiles, and the median times."""
+    pairs = torch.tensor(times, dtype=torch.float64)
+    low, ratio, high = (torch.quantile(pairs[:, 0] / pairs[:, 1], q).item() for q in (0.25, 0.5, 0.75))
+    ms, against_ms = pairs.quantile(0.5, dim=0).tolist()
+    return {"ratio": ratio, "low": low, "high": high, "n": len(pairs), "ms": ms, "against_ms": against_ms}
 
 
 def augmented_batches(options: BenchmarkOptions) -> Iterator[tuple[Tensor, Tensor]]:
