@@ -146,7 +146,7 @@ def test_without_numba_the_copy_is_dense_and_says_so(monkeypatch):
     assert_equal(copied(x).detach(), model(x).detach())
 
 
-class Noisy(nn.Linear):
+class Noisy(nn.Sequential):
     def forward(self, x):
         return F.dropout(super().forward(x), 0.5, training=True)
 
@@ -162,7 +162,7 @@ def test_refusals(all_sparse):
         (nn.Linear(3, 2).double(), x.double(), "not float64"),
         (nn.Linear(3, 2), [1.0], "not a list"),
         (3, x, "an int, not a torch.nn.Module"),
-        (Noisy(3, 200), x, "other outputs than the model"),
+        (Noisy(nn.Linear(3, 200)), x, "other outputs than the model"),
         (Pairs(3, 2), x, "one tensor in, one out"),
     ):
         with pytest.raises(UsageError, match=message):
