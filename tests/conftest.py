@@ -3,7 +3,6 @@
 import gc
 import os
 import signal
-import sys
 from collections.abc import Iterator
 from functools import partial
 from unittest import mock
@@ -49,12 +48,9 @@ def config(tmp_path):
 
 @pytest.fixture(autouse=True)
 def environment() -> Iterator[None]:
-    """Whatever sets variables, or makes an Accelerator, which the next one would share, does so for its test alone."""
+    """Whatever sets variables, as launchers and trainers do, sets them for its own test alone."""
     with mock.patch.dict(os.environ):
         yield
-    if state := sys.modules.get("accelerate.state"):
-        state.AcceleratorState._reset_state()  # not the process group, which serves the next run too
-        state.GradientState._reset_state()
 
 
 @pytest.fixture

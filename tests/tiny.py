@@ -99,15 +99,21 @@ def load_images(name: str, data_dir: str | None, device: Any, *, limit_train: in
 
 @contextlib.contextmanager
 def restored() -> Iterator[None]:
-    """A run takes over signals, and its Accelerator stays for the next one."""
+    """A run takes over signals, and the Accelerator of a run, or of another test, stays for the next one."""
     handlers = {number: signal.getsignal(number) for number in SIGNALS}
+    forget_accelerator()
     try:
         yield
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
-        AcceleratorState._reset_state()  # not the process group, which serves the next run too
-        GradientState._reset_state()
+        forget_accelerator()
+
+
+def forget_accelerator() -> None:
+    """Not the process group, which serves the next run too."""
+    AcceleratorState._reset_state()
+    GradientState._reset_state()
 
 
 def no_pictures() -> contextlib.AbstractContextManager[Any]:
