@@ -51,7 +51,6 @@ def their_modules(folder: Path) -> Iterator[None]:
     with (
         tempfile.TemporaryDirectory() as scratch,
         mock.patch.object(sys, "path", [str(folder), *elsewhere]),
-        warnings.catch_warnings(),
     ):
         os.chdir(scratch)
         try:
@@ -92,8 +91,12 @@ def on_the_cpu() -> Iterator[None]:
     def same(thing: object, *_: object, **__: object) -> object:
         return thing
 
-    quiet = contextlib.redirect_stdout(io.StringIO())
-    with quiet, mock.patch.object(Tensor, "cuda", same), mock.patch.object(nn.Module, "cuda", same):
+    with (
+        contextlib.redirect_stdout(io.StringIO()),
+        warnings.catch_warnings(action="ignore"),
+        mock.patch.object(Tensor, "cuda", same),
+        mock.patch.object(nn.Module, "cuda", same),
+    ):
         yield
 
 
@@ -209,7 +212,7 @@ def loader(options: BenchmarkOptions) -> Result:
     _, _, data = released(options.against)
     sizes = SimpleNamespace(batch_size=options.batch_size, test_batch_size=options.batch_size)
     with mock.patch.object(torchvision.datasets, "CIFAR10", Generated), on_the_cpu():
-        images = data.get_cifar10_dataloaders(sizes, 0.1)[0].dataset
+        images = data.get_cifar10_dataloaders(sizes, 0.1, max_threads=2)[0].dataset
     batches, threads = augmented_batches(options), torch.get_num_threads()
     rows = itertools.cycle(range(len(images)))
 
