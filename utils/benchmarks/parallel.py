@@ -81,6 +81,8 @@ def parallel(options: BenchmarkOptions) -> Rates:
         if options.compile:
             workers[0].answer("compiled")
             for worker in workers[1:]:
+                if workers[0].errors.keys() == {"compiled"}:  # what one process cannot compile, none can
+                    worker.errors = workers[0].errors | worker.errors
                 worker.order("compiled", "build")
             for worker in workers[1:]:
                 worker.answer("compiled")
