@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sparselearning.cpu.kernels import convolve
+from sparselearning.cpu.kernels import convolve, share_count
 from sparselearning.cpu.plans import Window, ordered
 from sparselearning.cpu.products import multiply
 from sparselearning.cpu.tiles import Tiles, empty, whole
@@ -64,11 +64,9 @@ class Pattern:
     def add_up(self, out: Any, x: Any, weight: Tensor, part: float, bias: Any) -> None:
         """out = bias + Σ weight · x, of the first part of a group's tiles."""
         sources, targets = first(self.sources, part), first(self.targets, part)
-        blocks, threads = max(-(-len(sources) // MOST), 1), torch.get_num_threads()
-        shares = 1 if threads == 1 else min(-(-4 * threads // blocks), len(bias))
-        values = memory(weight)[self.place]
+        groups, values = share_count(-(-len(sources) // MOST), len(bias)), memory(weight)[self.place]
         convolve(
-            out, LANES, x, values, self.offsets, self.starts, sources, targets, bias, False, -math.inf, shares
+            out, LANES, x, values, self.offsets, self.starts, sources, targets, bias, False, -math.inf, groups
         )  # fmt: skip
 
 
@@ -162,12 +160,12 @@ class Passes:
 
     def _multiply(self, products: Any, dout: Any, images: Tensor, count: int) -> None:
         """Add a group's part of the gradient of the connections to the products."""
-        layout, threads = replace(self.x, count=count), torch.get_num_threads()
+        layout = replace(self.x, count=count)
         read = _scratch.array("x", layout.size)
         layout.load(read, images)
         places = (first(vectors, count / self.x.count) for vectors in (self.dout_places, self.forth.sources))
-        shares = 1 if threads == 1 else min(4 * threads, self.out.channels)
-        multiply(products, dout, read, self.forth.offsets, self.forth.starts, *places, shares)
+        groups = share_count(1, self.out.channels)
+        multiply(products, dout, read, self.forth.offsets, self.forth.starts, *places, groups)
 
     def _dense(self, products: Any, weight: Tensor) -> Tensor:
         """The gradient as a tensor of the weight's form."""

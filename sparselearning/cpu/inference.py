@@ -1,10 +1,9 @@
 """A sparse network on a CPU: layers whose absent connections are not computed, where that is measured to be faster."""
 
 import copy
-import importlib.util
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from functools import partial
 from statistics import median
 
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils.hooks import RemovableHandle
 
+from sparselearning.cpu.needs import has_numba, unsuitable
 from sparselearning.cpu.tracing import traced
 from sparselearning.errors import UsageError
 from sparselearning.kinds import kind_of
@@ -55,14 +55,14 @@ def sparse_inference(model: nn.Module, example_input: Tensor) -> nn.Module:
         UsageError: model or input are not float32 on a CPU, or the model computes at random in evaluation.
     """
     model = unwrap(model)
-    wrong = next((p for p in model.parameters() if (p.dtype, p.device.type) != (torch.float32, "cpu")), None)
+    wrong = unsuitable(model.parameters())
     if wrong is not None or not isinstance(example_input, Tensor):
         given = kind_of(example_input if wrong is None else wrong)
         raise UsageError(f"sparse inference is for float32 on a CPU, not {given}: use model.float().cpu() and a tensor")
     own = copy.deepcopy(model).eval().requires_grad_(False)
     graph = traced(own)
     dense = own if graph is None else graph
-    if importlib.util.find_spec("numba") is None:
+    if not has_numba():
         warnings.warn("numba is not installed, all layers stay dense: pip install 'sup-tickets[cpu]'", stacklevel=2)
         return dense
     from sparselearning.cpu.layers import fits  # which imports numba
@@ -74,7 +74,7 @@ def sparse_inference(model: nn.Module, example_input: Tensor) -> nn.Module:
         layers = {name: layer for name, layer in dense.named_modules() if fits(layer)}
         chosen = _faster_sparse(dense, layers, example_input[:TILE])
         # few dense layers between sparse ones may cost more than they save: threads of torch wait for work beside ours
-        for network in (_sparse(dense, names) for names in (chosen, {*layers}) if names):
+        for network in (_sparse(dense, names) for names in dict.fromkeys((chosen, frozenset(layers))) if names):
             scale = expected.nan_to_num().abs().max().item()
             if not torch.allclose(network(example_input), expected, rtol=0, atol=TOLERANCE * scale, equal_nan=True):
                 raise UsageError("the sparse copy makes other outputs than the model: does it compute at random?")
@@ -83,7 +83,7 @@ def sparse_inference(model: nn.Module, example_input: Tensor) -> nn.Module:
         return best
 
 
-def _sparse(dense: nn.Module, names: set[str]) -> nn.Module:
+def _sparse(dense: nn.Module, names: Set[str]) -> nn.Module:
     """A copy of the network in which these layers are sparse."""
     from sparselearning.cpu.layers import SparseConvolution
     from sparselearning.cpu.network import on_maps
@@ -101,7 +101,9 @@ def _sparse(dense: nn.Module, names: set[str]) -> nn.Module:
     return SparseNetwork(own)
 
 
-def _faster_sparse(model: nn.Module, layers: Mapping[str, nn.Conv2d | nn.Linear], example_input: Tensor) -> set[str]:
+def _faster_sparse(
+    model: nn.Module, layers: Mapping[str, nn.Conv2d | nn.Linear], example_input: Tensor
+) -> frozenset[str]:
     """The names of the layers that are faster sparse than dense, the others around them being sparse."""
     from sparselearning.cpu.layers import SparseConvolution
     from sparselearning.cpu.maps import Map
@@ -129,7 +131,7 @@ def _faster_sparse(model: nn.Module, layers: Mapping[str, nn.Conv2d | nn.Linear]
     model(example_input)
     for handle in handles.values():  # of layers that are not called
         handle.remove()
-    return chosen
+    return frozenset(chosen)
 
 
 def is_faster(one: Callable[[], object], other: Callable[[], object]) -> bool:

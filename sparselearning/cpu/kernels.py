@@ -34,6 +34,12 @@ def kernel(loops: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
+def share_count(blocks: int, channels: int) -> int:
+    """Into how many groups to divide the channels, so that threads that take a group of a block each end together."""
+    threads = torch.get_num_threads()
+    return 1 if threads == 1 else min(-(-4 * threads // max(blocks, 1)), channels)
+
+
 @kernel
 def convolve(
     out: Any, plane: int, x: Any, values: Any, offsets: Any, starts: Any, in_places: Any, out_places: Any, bias: Any,

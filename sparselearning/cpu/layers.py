@@ -52,8 +52,7 @@ class SparseConvolution(nn.Module):
             x = phases(x.tensor(), self.window)
         elif how.read != x.form:
             x = Map.of(x.tensor(), how.read.padding)
-        blocks, threads = -(-len(how.sources) // MOST), torch.get_num_threads()
-        shares = 1 if threads == 1 else min(-(-4 * threads // blocks), len(self.bias))
+        shares = kernels.share_count(-(-len(how.sources) // MOST), len(self.bias))
         out, add = (Map(how.out), False) if residual is None else (residual, True)
         arguments = x.array, how.values, how.offsets, how.starts, how.sources
         if how.targets is not None:

@@ -8,7 +8,7 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from sparselearning.cpu.kernels import kernel
-from sparselearning.cpu.vectors import FLOAT, INDEX, LANES, SIZE, VECTOR, _element, _load, _places
+from sparselearning.cpu.vectors import FLOAT, INDEX, LANES, SIZE, VECTOR, element, for_each_count, load, places_at
 
 LONGEST = 16  # vectors of a block: of the output's gradient, in registers beside the sums
 SUMS = 4  # of a connection, for a multiply-add takes four cycles
@@ -17,13 +17,13 @@ SUMS = 4  # of a connection, for a multiply-add takes four cycles
 def _block(builder: Any, reduce: Any, vectors: int, arguments: list[Any]) -> None:
     """Emit the products of one output channel's connections with a block."""
     products, gradient, inputs, offsets, start, end, out_places, in_places = arguments
-    reads = _places(builder, inputs, in_places, vectors)
-    known = [_load(builder, place, VECTOR) for place in _places(builder, gradient, out_places, vectors)]
+    reads = places_at(builder, inputs, in_places, vectors)
+    known = [load(builder, place, VECTOR) for place in places_at(builder, gradient, out_places, vectors)]
     with cgutils.for_range_slice(builder, start, end, ir.Constant(SIZE, 1), inc=True) as (k, _):
-        offset = builder.mul(builder.sext(_load(builder, _element(builder, offsets, k), INDEX), SIZE), SIZE(4))
+        offset = builder.mul(builder.sext(load(builder, element(builder, offsets, k), INDEX), SIZE), SIZE(4))
         sums: list[Any] = []
         for v, place in enumerate(reads):
-            read = _load(builder, builder.add(place, offset), VECTOR)
+            read = load(builder, builder.add(place, offset), VECTOR)
             product = builder.fmul(known[v], read, flags=["contract"])
             if v < SUMS:
                 sums.append(product)
@@ -31,7 +31,7 @@ def _block(builder: Any, reduce: Any, vectors: int, arguments: list[Any]) -> Non
                 sums[v % SUMS] = builder.fadd(sums[v % SUMS], product, flags=["contract"])
         while len(sums) > 1:
             sums = [builder.fadd(*sums[i : i + 2]) if i + 1 < len(sums) else sums[i] for i in range(0, len(sums), 2)]
-        target = builder.inttoptr(_element(builder, products, k), FLOAT.as_pointer())
+        target = builder.inttoptr(element(builder, products, k), FLOAT.as_pointer())
         total = builder.call(reduce, [builder.load(target, align=4), sums[0]], fastmath=["reassoc"])
         builder.store(total, target, align=4)
 
@@ -48,15 +48,7 @@ def dots(
         reduce = cgutils.get_or_insert_function(
             builder.module, ir.FunctionType(FLOAT, [FLOAT, VECTOR]), f"llvm.vector.reduce.fadd.v{LANES}f32"
         )  # type: ignore[no-untyped-call]
-        done = builder.append_basic_block()
-        switch = builder.switch(count, done)
-        for n in range(1, LONGEST + 1):
-            block = builder.append_basic_block()
-            switch.add_case(ir.Constant(count.type, n), block)
-            with builder.goto_block(block):
-                _block(builder, reduce, n, rest)
-                builder.branch(done)
-        builder.position_at_end(done)
+        for_each_count(builder, count, LONGEST, lambda n: _block(builder, reduce, n, rest))
         return context.get_dummy_value()
 
     return types.void(*[types.int64] * 9), emit

@@ -11,6 +11,7 @@ from torch.autograd.function import once_differentiable
 
 from sparselearning.cpu.gradients import Passes, Taps
 from sparselearning.cpu.layers import zeros_around
+from sparselearning.cpu.needs import unsuitable
 from sparselearning.cpu.plans import Window
 from sparselearning.errors import UsageError
 from sparselearning.masking import Masking
@@ -94,7 +95,7 @@ def convolved(layer: SparseConv2d | SparseLinear, x: Tensor, weight: Tensor) -> 
     """
     if layer.connected is None or not (layer.training and torch.is_grad_enabled()):
         return None
-    if (x.dtype, x.device.type) != (torch.float32, "cpu") or torch.is_autocast_enabled("cpu"):
+    if unsuitable([x]) is not None or torch.is_autocast_enabled("cpu"):
         raise UsageError("sparse kernels compute float32 on a CPU: train without autocast, or without them")
     passes = layer.connected.passes(weight, tuple(x.shape[1:]))
     return None if passes is None else _Convolution.apply(x, weight, layer.bias, passes, layer.connected)

@@ -1,9 +1,6 @@
 """Sparse training on a CPU that does not compute absent connections."""
 
-import importlib.util
-
-import torch
-
+from sparselearning.cpu.needs import has_numba, unsuitable
 from sparselearning.errors import UsageError
 from sparselearning.kinds import kind_of
 from sparselearning.masking import Masking
@@ -27,8 +24,8 @@ def sparse_training(masking: Masking) -> list[str]:
         UsageError: numba, the extra `cpu`, is not installed; a masked weight is not float32 on a CPU; or no layer can.
     """
     check_numba()
-    if wrong := [w for w in masking.weights.values() if (w.dtype, w.device.type) != (torch.float32, "cpu")]:
-        raise UsageError(f"sparse kernels compute float32 on a CPU, not {kind_of(wrong[0])}: train without them")
+    if (wrong := unsuitable(masking.weights.values())) is not None:
+        raise UsageError(f"sparse kernels compute float32 on a CPU, not {kind_of(wrong)}: train without them")
     from sparselearning.cpu.layers import fits  # which import numba
     from sparselearning.cpu.trained import SPARSE, Connected
 
@@ -46,5 +43,5 @@ def sparse_training(masking: Masking) -> list[str]:
 
 def check_numba() -> None:
     """Raises UsageError where it is not installed."""
-    if importlib.util.find_spec("numba") is None:
+    if not has_numba():
         raise UsageError("sparse kernels need numba: pip install 'sup-tickets[cpu]'")

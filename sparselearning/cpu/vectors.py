@@ -10,6 +10,7 @@ times slower. The instructions are the same for every processor: LLVM splits the
 Arrays are given by their addresses; offsets and places count floats.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
@@ -22,7 +23,7 @@ SIZE, FLOAT, INDEX = ir.IntType(64), ir.FloatType(), ir.IntType(32)
 VECTOR = ir.VectorType(FLOAT, LANES)
 
 
-def _load(builder: Any, address: Any, kind: Any) -> Any:
+def load(builder: Any, address: Any, kind: Any) -> Any:
     return builder.load(builder.inttoptr(address, kind.as_pointer()), align=4)
 
 
@@ -33,15 +34,28 @@ def _spread(builder: Any, number: Any) -> Any:
     return builder.shuffle_vector(first, ir.Constant(VECTOR, ir.Undefined), zeros)
 
 
-def _element(builder: Any, array: Any, index: Any) -> Any:
+def element(builder: Any, array: Any, index: Any) -> Any:
     """The address of an array's element of four bytes."""
     return builder.add(array, builder.mul(index, ir.Constant(SIZE, 4)))
 
 
-def _places(builder: Any, base: Any, places: Any, vectors: int) -> list[Any]:
+def places_at(builder: Any, base: Any, places: Any, vectors: int) -> list[Any]:
     """The addresses of a block's vectors: `base` and the places from the address `places` on."""
-    offsets = [_load(builder, builder.add(places, ir.Constant(SIZE, 4 * v)), INDEX) for v in range(vectors)]
-    return [_element(builder, base, builder.sext(offset, SIZE)) for offset in offsets]
+    offsets = [load(builder, builder.add(places, ir.Constant(SIZE, 4 * v)), INDEX) for v in range(vectors)]
+    return [element(builder, base, builder.sext(offset, SIZE)) for offset in offsets]
+
+
+def for_each_count(builder: Any, count: Any, most: int, emit: Callable[[int], None]) -> None:
+    """Emit code for every number of vectors, 1 … most, and a jump to that of `count`."""
+    done = builder.append_basic_block()
+    switch = builder.switch(count, done)
+    for n in range(1, most + 1):
+        block = builder.append_basic_block()
+        switch.add_case(ir.Constant(count.type, n), block)
+        with builder.goto_block(block):
+            emit(n)
+            builder.branch(done)
+    builder.position_at_end(done)
 
 
 def _add_connections(
@@ -51,10 +65,10 @@ def _add_connections(
     with cgutils.for_range_slice(builder, start, end, ir.Constant(SIZE, turns), inc=True) as (first, _):
         for turn in range(turns):
             k = builder.add(first, ir.Constant(SIZE, turn))
-            value = _spread(builder, _load(builder, _element(builder, values, k), FLOAT))
-            offset = builder.sext(_load(builder, _element(builder, offsets, k), INDEX), SIZE)
+            value = _spread(builder, load(builder, element(builder, values, k), FLOAT))
+            offset = builder.sext(load(builder, element(builder, offsets, k), INDEX), SIZE)
             for place, total in zip(inputs, sums[turn * len(inputs) :], strict=False):
-                read = _load(builder, _element(builder, place, offset), VECTOR)
+                read = load(builder, element(builder, place, offset), VECTOR)
                 product = builder.fmul(value, read, flags=["contract"])  # with the sum one instruction
                 builder.store(builder.fadd(builder.load(total), product, flags=["contract"]), total)
 
@@ -63,19 +77,19 @@ def _block(builder: Any, vectors: int, arguments: list[Any]) -> None:
     """Emit one channel's sums of a block."""
     out, inputs, values, offsets, start, end, in_places, out_places, bias, kept, least = arguments
     turns = max(MOST // 2 // vectors, 1)  # a multiply-add takes four cycles, in which others begin
-    outputs = _places(builder, out, out_places, vectors)
+    outputs = places_at(builder, out, out_places, vectors)
     sums = [cgutils.alloca_once(builder, VECTOR) for _ in range(turns * vectors)]  # type: ignore[no-untyped-call]
     for total in sums[vectors:]:
         builder.store(ir.Constant(VECTOR, [0.0] * LANES), total)
     with builder.if_else(builder.icmp_signed("!=", kept, ir.Constant(SIZE, 0))) as (then, otherwise):
         with then:
             for address, total in zip(outputs, sums, strict=False):
-                builder.store(builder.fadd(_load(builder, address, VECTOR), _spread(builder, bias)), total)
+                builder.store(builder.fadd(load(builder, address, VECTOR), _spread(builder, bias)), total)
         with otherwise:
             for _, total in zip(outputs, sums, strict=False):
                 builder.store(_spread(builder, bias), total)
     middle = builder.sub(end, builder.srem(builder.sub(end, start), ir.Constant(SIZE, turns)))
-    reads = _places(builder, inputs, in_places, vectors)
+    reads = places_at(builder, inputs, in_places, vectors)
     _add_connections(builder, sums, turns, start, middle, values, offsets, reads)
     if turns > 1:
         _add_connections(builder, sums, 1, middle, end, values, offsets, reads)
@@ -98,15 +112,7 @@ def sums(
 
     def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         count, *rest = arguments
-        done = builder.append_basic_block()
-        switch = builder.switch(count, done)
-        for n in range(1, MOST + 1):
-            block = builder.append_basic_block()
-            switch.add_case(ir.Constant(count.type, n), block)
-            with builder.goto_block(block):
-                _block(builder, n, rest)
-                builder.branch(done)
-        builder.position_at_end(done)
+        for_each_count(builder, count, MOST, lambda n: _block(builder, n, rest))
         return context.get_dummy_value()
 
     return types.void(*[types.int64] * 9, types.float32, types.int64, types.float32), emit

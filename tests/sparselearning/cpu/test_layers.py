@@ -16,19 +16,6 @@ from sparselearning.cpu.steps import Affine, Pool, SparseLinear
 from tests.sparselearning.cpu.compare import assert_equal, masked
 
 
-@pytest.fixture(autouse=True)
-def seeded():
-    torch.manual_seed(0)
-
-
-@pytest.fixture(params=[1, 2])
-def threads(request):
-    before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
-    yield request.param
-    torch.set_num_threads(before)
-
-
 def edges(made: Map) -> torch.Tensor:
     """All of a map but its pixels."""
     copy = torch.from_numpy(made.array).clone()

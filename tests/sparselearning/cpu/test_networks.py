@@ -16,11 +16,6 @@ from tests.sparselearning.cpu.compare import assert_equal, masked
 pytest.importorskip("numba")
 
 
-@pytest.fixture(autouse=True)
-def seeded():
-    torch.manual_seed(0)
-
-
 @pytest.fixture
 def all_sparse(monkeypatch):
     monkeypatch.setattr(inference, "is_faster", lambda one, other: True)

@@ -15,19 +15,6 @@ from sparselearning import Masking, UsageError, sparse_training
 from sparselearning.cpu.trained import DENSEST
 
 
-@pytest.fixture(autouse=True)
-def seeded():
-    torch.manual_seed(0)
-
-
-@pytest.fixture(params=[1, 2])
-def threads(request):
-    before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
-    yield request.param
-    torch.set_num_threads(before)
-
-
 def twins(model: nn.Module, method: str = "static", density: float = 0.3, **options: object) -> list[Masking]:
     """Two maskings of equal models, the first with sparse kernels."""
     models = model, copy.deepcopy(model)
