@@ -1,6 +1,8 @@
 """A sparse network answers as the dense one does, in any form that its code has, and without numba too."""
 
 import importlib.util
+import time
+from functools import partial
 
 import pytest
 import torch
@@ -119,13 +121,23 @@ def test_maps_that_are_read_again(all_sparse):
         assert_equal(sparse(x), model(x))
 
 
-def test_only_layers_that_are_faster_become_sparse():
+def test_only_layers_that_are_faster_become_sparse(monkeypatch):
+    # of the dense layer, of the empty one, of the network with the empty one sparse, of that with both
+    answers = iter([False, True, True, False])
+    monkeypatch.setattr(inference, "is_faster", lambda one, other: next(answers))
     dense, empty = nn.Conv2d(64, 64, 3), masked(nn.Conv2d(64, 64, 3), density=0.001)
     sparse = sparse_inference(nn.Sequential(dense, empty), torch.randn(8, 64, 32, 32))
     assert kinds(sparse).count("Conv2d") == 1 and kinds(sparse).count("SparseConvolution") == 1
+    assert next(answers, None) is None
 
 
-def test_a_network_that_is_not_faster_sparse_stays_dense():
+def test_the_faster_of_two_is_told_by_the_clock():
+    short, long = partial(time.sleep, 0.001), partial(time.sleep, 0.02)
+    assert inference.is_faster(short, long) and not inference.is_faster(long, short)
+
+
+def test_a_network_that_is_not_faster_sparse_stays_dense(monkeypatch):
+    monkeypatch.setattr(inference, "is_faster", lambda one, other: False)
     model, x = nn.Sequential(nn.Conv2d(64, 64, 3), nn.BatchNorm2d(64)).eval(), torch.randn(8, 64, 16, 16)
     copied = sparse_inference(model, x)
     assert "SparseConvolution" not in kinds(copied)
