@@ -4,14 +4,15 @@ import copy
 import io
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 import models
 from models import classifiers
 from sparselearning import Masking, sparse_inference
+from utils.benchmarks.step import images_per_second, result, take_turns
 from utils.command_line.commands import BenchmarkOptions
 from utils.data.recipes import SIDE
 
@@ -38,20 +39,12 @@ def inference(options: BenchmarkOptions) -> dict[str, float]:
     images = torch.randn(options.batch_size, 3, side, side)
     sparse = sparse_inference(model, images)
     runs: Runs = {"sparse": lambda: sparse(images), **dense_runs(model, images, options.compile)}
-    turns = tqdm(range(options.warm_up + options.repetitions), leave=False, disable=None)
     with torch.inference_mode():
-        rows = [[milliseconds(run) for run in runs.values()] for _ in turns][options.warm_up :]
-    times = dict(zip(runs, torch.tensor(rows, dtype=torch.float64).T, strict=True))
+        times = take_turns(options, {name: partial(milliseconds, run) for name, run in runs.items()})
     own = times.pop("sparse")
     dense = min(times["contiguous"], times["channels_last"], key=lambda column: column.median().item())
-    low, ratio, high = (dense / own).quantile(torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64)).tolist()
-    ms, against_ms = own.quantile(0.5).item(), dense.quantile(0.5).item()
-    rates = {
-        "images_per_second": 1000 * options.batch_size / ms,
-        "against_images_per_second": 1000 * options.batch_size / against_ms,
-    }
-    result = {"ratio": ratio, "low": low, "high": high, "n": len(rows), "ms": ms, "against_ms": against_ms}
-    return result | rates | {name: (column / own).quantile(0.5).item() for name, column in times.items()}
+    ratios = {name: (column / own).quantile(0.5).item() for name, column in times.items()}
+    return images_per_second(result(dense / own, own, dense), options.batch_size) | ratios
 
 
 def dense_runs(model: nn.Module, images: Tensor, compiled: bool) -> Runs:

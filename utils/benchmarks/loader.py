@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision import transforms as T
 
+from utils.benchmarks.step import images_per_second, result
 from utils.command_line.commands import BenchmarkOptions
 from utils.data.formats.image_folder import ImageFolder
 from utils.data.large_images import MEAN, STD, LargeImages, Samples
@@ -43,18 +44,8 @@ def loader(options: BenchmarkOptions) -> dict[str, float]:
             dtype=torch.float64,
         )
     torch.set_num_threads(threads)
-    low, ratio, high = (torch.quantile(times[:, 1] / times[:, 0], q).item() for q in (0.25, 0.5, 0.75))
-    own, other = (len(index) / times.quantile(0.5, dim=0)).tolist()
-    return {
-        "ratio": ratio,
-        "low": low,
-        "high": high,
-        "n": len(times),
-        "ms": 1000 / own,
-        "against_ms": 1000 / other,
-        "images_per_second": own,
-        "against_images_per_second": other,
-    }
+    own, other = 1000 * times.T / len(index)  # milliseconds of an image
+    return images_per_second(result(other / own, own, other), 1)
 
 
 def ours(data: LargeImages, epoch: int) -> float:

@@ -6,11 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
 import sparselearning
 from sparselearning.flops import forward_flops, layer_costs
-from utils.benchmarks.step import Network, augmented_batches
+from utils.benchmarks.step import Network, augmented_batches, result, take_turns
 from utils.command_line.commands import BenchmarkOptions
 from utils.data.recipes import SIDE
 
@@ -34,9 +33,7 @@ def sparse_training(options: BenchmarkOptions) -> dict[str, object]:
         parts = {name: network.masking.active[name] / w.numel() for name, w in network.masking.weights.items()}
         flops[f"{density:g}"] = forward_flops(costs, parts) / forward_flops(costs)
         sparselearning.sparse_training(network.masking)
-    turns = tqdm(range(options.warm_up + options.repetitions), leave=False, disable=None)
-    rows = [[network.steps() for network in networks.values()] for _ in turns][options.warm_up :]
-    times = dict(zip(networks, torch.tensor(rows, dtype=torch.float64).T, strict=True))
+    times = take_turns(options, {name: network.steps for name, network in networks.items()})
     results = {name: _against(times[name], times) | {"flops": part} for name, part in flops.items()}
     if options.plot is not None:
         _draw(options.plot, results)
@@ -45,14 +42,9 @@ def sparse_training(options: BenchmarkOptions) -> dict[str, object]:
 
 def _against(own: torch.Tensor, times: Mapping[str, torch.Tensor]) -> dict[str, float]:
     """The numbers of one density; its ratio is the dense network's time in float32 over its own."""
-    quartiles = torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64)
-    low, ratio, high = (times["fp32"] / own).quantile(quartiles).tolist()
-    ms, fp32_ms, bf16_ms = (column.quantile(0.5).item() for column in (own, times["fp32"], times["bf16"]))
-    bf16 = (times["bf16"] / own).quantile(0.5).item()
-    return {
-        "ratio": ratio, "low": low, "high": high, "n": len(own), "ms": ms, "against_ms": fp32_ms, "fp32": ratio,
-        "bf16": bf16, "bf16_ms": bf16_ms,
-    }  # fmt: skip
+    found = result(times["fp32"] / own, own, times["fp32"])
+    bf16 = {"bf16": (times["bf16"] / own).quantile(0.5).item(), "bf16_ms": times["bf16"].quantile(0.5).item()}
+    return found | {"fp32": found["ratio"]} | bf16
 
 
 def _draw(path: Path, results: Mapping[str, Mapping[str, float]]) -> None:

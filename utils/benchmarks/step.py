@@ -2,7 +2,7 @@
 
 import itertools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -98,25 +98,41 @@ def superpose(options: BenchmarkOptions) -> Result:
 
 def train(options: BenchmarkOptions) -> Result:
     """Masked training steps on new batches, cropped and flipped as in a run, and both sides' images per second."""
-    result = against_dense(options, Network.steps, augmented=True)
-    rates = {f"{side}images_per_second": 1000 * options.batch_size / result[f"{side}ms"] for side in ("", "against_")}
-    return result | rates
+    return images_per_second(against_dense(options, Network.steps, augmented=True), options.batch_size)
 
 
 def against_dense(options: BenchmarkOptions, work: Callable[[Network], float], augmented: bool = False) -> Result:
     """The work of a masked network and a training step of a dense one in turn; each returns its milliseconds."""
     batches = augmented_batches(options) if augmented else itertools.repeat(next(augmented_batches(options)))
     masked, dense = Network(options, batches, sparse=True), Network(options, batches, sparse=False)
-    bar = tqdm(range(options.warm_up + options.repetitions), leave=False, disable=None)
-    return summary([(work(masked), dense.steps()) for _ in bar][options.warm_up :])
+    times = take_turns(options, {"masked": lambda: work(masked), "dense": dense.steps})
+    return result(times["masked"] / times["dense"], times["masked"], times["dense"])
 
 
 def summary(times: Sequence[tuple[float, float]]) -> Result:
     """Of pairs of milliseconds, own and other: the median ratio of a pair and its quartiles, and the median times."""
-    pairs = torch.tensor(times, dtype=torch.float64)
-    low, ratio, high = (torch.quantile(pairs[:, 0] / pairs[:, 1], q).item() for q in (0.25, 0.5, 0.75))
-    ms, against_ms = pairs.quantile(0.5, dim=0).tolist()
-    return {"ratio": ratio, "low": low, "high": high, "n": len(pairs), "ms": ms, "against_ms": against_ms}
+    own, other = torch.tensor(times, dtype=torch.float64).T
+    return result(own / other, own, other)
+
+
+def result(ratios: Tensor, own: Tensor, other: Tensor) -> Result:
+    """The median of the ratios and their quartiles, and the medians of the milliseconds; float64 (n,), each."""
+    low, ratio, high = (ratios.quantile(q).item() for q in (0.25, 0.5, 0.75))
+    ms, against_ms = own.quantile(0.5).item(), other.quantile(0.5).item()
+    return {"ratio": ratio, "low": low, "high": high, "n": len(ratios), "ms": ms, "against_ms": against_ms}
+
+
+def images_per_second(found: Result, images: int) -> Result:
+    """The result, and with it the rates of both sides."""
+    rates = {f"{side}images_per_second": 1000 * images / found[f"{side}ms"] for side in ("", "against_")}
+    return found | rates
+
+
+def take_turns(options: BenchmarkOptions, ways: Mapping[str, Callable[[], float]]) -> dict[str, Tensor]:
+    """What each of the ways returns, turn by turn without the first ones, which warm up: float64 (repetitions,)."""
+    turns = tqdm(range(options.warm_up + options.repetitions), leave=False, disable=None)
+    rows = [[way() for way in ways.values()] for _ in turns][options.warm_up :]
+    return dict(zip(ways, torch.tensor(rows, dtype=torch.float64).T, strict=True))
 
 
 def augmented_batches(options: BenchmarkOptions) -> Iterator[tuple[Tensor, Tensor]]:
