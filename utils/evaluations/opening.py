@@ -7,13 +7,11 @@ from typing import NamedTuple
 import torch
 import torchvision
 from accelerate import Accelerator
-from torch import nn
 
 from models import MODELS, build, classifiers
 from models.ensembles import Ensemble
 from sparselearning.errors import UsageError
 from utils.command_line.commands import EvaluateOptions
-from utils.command_line.options import ImageNetOptions
 from utils.data.cifar import load_cifar
 from utils.data.imagenet import load_imagenet, spare_cores
 from utils.data.other_sets import OtherSets
@@ -21,8 +19,7 @@ from utils.data.protocol import Splits
 from utils.evaluations.subject import Subject
 from utils.run_folder.headers import TicketHeader, agreed, parse_header, preprocessing_of, required
 from utils.run_folder.tickets import load_ticket, read_ticket
-
-SIDE = ImageNetOptions.image_size
+from utils.training.networks import LARGE_SIDE, Builder
 
 
 class Opened(NamedTuple):
@@ -47,17 +44,13 @@ def open_tickets(options: EvaluateOptions, accelerator: Accelerator) -> Opened:
     splits = load(options, headers, data, large, accelerator.device)
     models = []
     for path, name, header in zip(options.tickets, names, headers, strict=True):
-        make = classifiers.build if large else _build_small
-        model = make(name, splits.num_classes, splits.test.side, header.width or 1.0, header.efficient_ensemble)
+        side, width = splits.test.side, header.width or 1.0
+        model = Builder(name, splits.num_classes, width, large, side, header.efficient_ensemble).build()
         model.load_state_dict(load_ticket(path, model.state_dict()))
         models.append(model.to(accelerator.device).to(memory_format=torch.channels_last).eval())
     workers = spare_cores() if options.workers is None else options.workers
     sets = OtherSets(splits.test, splits.classes, workers, options.limit_test)
     return Opened(Subject(accelerator, models, sets), headers, names, data)
-
-
-def _build_small(name: str, num_classes: int, side: int, width: float, kind: Ensemble | None) -> nn.Module:
-    return build(name, num_classes, width, side, kind)
 
 
 def is_large(path: Path, name: str, kind: Ensemble | None = None) -> bool:
@@ -67,7 +60,7 @@ def is_large(path: Path, name: str, kind: Ensemble | None = None) -> bool:
     keys = read_ticket(path).keys()
     with torch.device("meta"):  # their names alone
         small = name in MODELS and build(name, 10, ensemble=kind).state_dict().keys() == keys
-        return not small and classifiers.build(name, 1000, SIDE, ensemble=kind).state_dict().keys() == keys
+        return not small and classifiers.build(name, 1000, LARGE_SIDE, ensemble=kind).state_dict().keys() == keys
 
 
 def load(
@@ -76,7 +69,7 @@ def load(
     """The data of the tickets, of which the training images are not needed."""
     limit, folder = options.limit_test, options.data_dir
     if large:
-        side, workers = options.image_size or SIDE, options.workers
+        side, workers = options.image_size or LARGE_SIDE, options.workers
         return load_imagenet(
             data, folder, device, image_size=side, batch_size=1, workers=workers, limit_train=1, limit_test=limit
         )

@@ -8,9 +8,10 @@ from torch import Tensor, nn
 from models import build, classifiers
 from models.ensembles import Ensemble
 from sparselearning.errors import UsageError
+from utils.command_line.options import ImageNetOptions
 from utils.data.recipes import SIDE
 
-LARGE_SIDE = 224  # pixels, as main_imagenet.py cuts images where it is not told otherwise
+LARGE_SIDE = ImageNetOptions.image_size  # as main_imagenet.py cuts images where it is not told otherwise
 
 
 class Builder(NamedTuple):
