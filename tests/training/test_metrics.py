@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, brier_score_loss, log_loss
 
-from utils.training.metrics import DIVERSITY, METRICS, calibration_error, ensemble, per_sample, summarize, width
+from models.members import ensemble
+from utils.training.metrics import DIVERSITY, METRICS, calibration_error, per_sample, summarize, width
 
 
 def metrics(logits: torch.Tensor, labels: torch.Tensor) -> dict[str, float]:

@@ -7,10 +7,11 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from models.members import ensemble
 from utils.data.other_sets import OtherSets
 from utils.data.protocol import Images
 from utils.training.evaluation import by_image
-from utils.training.metrics import DIVERSITY, METRICS, ensemble, per_sample, summarize, width
+from utils.training.metrics import DIVERSITY, METRICS, per_sample, summarize, width
 
 Measure = Callable[[Tensor, Tensor], Tensor]
 

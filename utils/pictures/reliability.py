@@ -7,10 +7,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from models.members import ensemble
 from utils.command_line.picture_options import PictureOptions
 from utils.pictures.opening import Drawn, names_of, predictions
 from utils.reporting.style import COLORS, INK, bare, plt
-from utils.training.metrics import ECE_BINS, METRICS, SCORE, bins_of, confidence_gap, ensemble, per_sample, summarize
+from utils.training.metrics import ECE_BINS, METRICS, SCORE, bins_of, confidence_gap, per_sample, summarize
 
 ROW = 4  # diagrams side by side
 

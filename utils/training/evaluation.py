@@ -9,10 +9,10 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from models.members import Members
+from models.members import Members, ensemble
 from utils.data.protocol import Epoch, Images
 from utils.run_folder.tickets import load_ticket
-from utils.training.metrics import DIVERSITY, METRICS, ensemble, per_sample, summarize, width
+from utils.training.metrics import DIVERSITY, METRICS, per_sample, summarize, width
 
 BATCH = 500
 

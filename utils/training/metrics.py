@@ -13,8 +13,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.members import ensemble as ensemble
-
 ECE_BINS = 15
 
 
