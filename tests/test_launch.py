@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.launches import LAUNCH, PROGRAMS, bash, commands, trained
-from utils.command_line.evaluate_options import EvaluateOptions
+from utils.command_line.commands.evaluate import EvaluateOptions
 from utils.command_line.options import effective
 from utils.command_line.parser import build_parser
 from utils.training.plan import make_plan

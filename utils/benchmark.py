@@ -12,7 +12,7 @@ time to the other, but for size (times smaller), inference and sparse_training (
 fast).
 """
 
-from utils.command_line.benchmark_options import BenchmarkOptions
+from utils.command_line.commands.benchmark import BenchmarkOptions
 from utils.command_line.parser import parse
 from utils.command_line.program import start
 

@@ -9,7 +9,7 @@ In full precision: the numbers are those of a run's summary where it trained in 
 processes share the images, and come to the same numbers.
 """
 
-from utils.command_line.evaluate_options import EvaluateOptions
+from utils.command_line.commands.evaluate import EvaluateOptions
 from utils.command_line.parser import parse
 from utils.command_line.program import start
 

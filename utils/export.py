@@ -8,7 +8,7 @@ The network is written in its dense form, absent connections as zeros. Its input
 data are; how, stands in the file's metadata too. What was written is read again, and must compute the same.
 """
 
-from utils.command_line.export_options import ExportOptions
+from utils.command_line.commands.export import ExportOptions
 from utils.command_line.parser import parse
 from utils.command_line.program import start
 

@@ -9,7 +9,7 @@ sparselearning.load_ticket("FILE") and load_ticket("hf://OWNER/NAME") give back 
 packed files as it takes others.
 """
 
-from utils.command_line.pack_options import PackOptions
+from utils.command_line.commands.pack import PackOptions
 from utils.command_line.parser import parse
 from utils.command_line.program import start
 

@@ -11,8 +11,8 @@ python -m utils.picture accuracy --runs RUN ...        accuracy against sparsity
 In full precision and one process. Images are those that the tickets were tested on; --limit-test takes fewer.
 """
 
+from utils.command_line.commands.picture import PictureOptions
 from utils.command_line.parser import parse
-from utils.command_line.picture_options import PictureOptions
 from utils.command_line.program import start
 
 if __name__ == "__main__":  # a mistake is answered before the imports below, which take seconds

@@ -8,9 +8,9 @@ python -m utils.report runs/ --layers               and the sparsity of every la
 python -m utils.report runs/ --paper sup1           and the figures of Table 1 of Sup-tickets beside them
 """
 
+from utils.command_line.commands.report import ReportOptions
 from utils.command_line.parser import parse
 from utils.command_line.program import start
-from utils.command_line.report_options import ReportOptions
 
 if __name__ == "__main__":  # a mistake is answered before the imports below, which take seconds
     start()

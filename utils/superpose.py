@@ -7,9 +7,9 @@ In one process, in full precision. It reads no data, so that tickets of main_ima
 are superposed too, except to choose among them, for batch norm and to evaluate.
 """
 
+from utils.command_line.commands.superpose import SuperposeOptions
 from utils.command_line.parser import parse
 from utils.command_line.program import start
-from utils.command_line.superpose_options import SuperposeOptions
 
 if __name__ == "__main__":  # a mistake is answered before the imports below, which take seconds
     start()

@@ -13,7 +13,7 @@ from tests.commands import run_command
 from utils.benchmark import main
 from utils.benchmarks import step as steps
 from utils.benchmarks.step import Network, against_dense, augmented_batches
-from utils.command_line.benchmark_options import BenchmarkOptions
+from utils.command_line.commands.benchmark import BenchmarkOptions
 from utils.command_line.parser import parse
 
 NAMES = ["step", "topology", "superpose", "train"]

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 from utils.benchmarks import parallel as module
 from utils.benchmarks.parallel import Rates, Worker, _together, parallel, table
-from utils.command_line.benchmark_options import BenchmarkOptions
+from utils.command_line.commands.benchmark import BenchmarkOptions
 from utils.command_line.parser import parse
 
 TINY = ("parallel", "--model", "resnet20", "--batch-size", "4", "--seconds", "1", "--compile")

@@ -16,7 +16,7 @@ from tests.commands import refused_by, run_command
 from utils.benchmark import AGAINST, main
 from utils.benchmarks import released, step
 from utils.benchmarks.released import Pair
-from utils.command_line.benchmark_options import BenchmarkOptions
+from utils.command_line.commands.benchmark import BenchmarkOptions
 from utils.command_line.parser import parse
 
 CHECKOUT = Path(os.environ.get("SUP_TICKETS_RELEASED", Path(__file__).parents[3] / "shared/Sup-tickets"))

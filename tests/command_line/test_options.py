@@ -6,14 +6,14 @@ import pytest
 import yaml
 
 from tests.command_line.lines import SUP, parsed
-from utils.command_line.benchmark_options import BenchmarkOptions
-from utils.command_line.evaluate_options import EvaluateOptions
+from utils.command_line.commands.benchmark import BenchmarkOptions
+from utils.command_line.commands.evaluate import EvaluateOptions
+from utils.command_line.commands.pack import PackOptions
+from utils.command_line.commands.report import ReportOptions
+from utils.command_line.commands.superpose import SuperposeOptions
 from utils.command_line.options import NAMES, CifarOptions, ImageNetOptions, changes_results, defaults, effective
-from utils.command_line.pack_options import PackOptions
 from utils.command_line.parser import parse
-from utils.command_line.report_options import ReportOptions
 from utils.command_line.rows import CLOSED, Group, option, rows
-from utils.command_line.superpose_options import SuperposeOptions
 
 KINDS = (CifarOptions, ImageNetOptions, EvaluateOptions, SuperposeOptions, PackOptions, ReportOptions, BenchmarkOptions)
 INTERFACE = """

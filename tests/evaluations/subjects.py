@@ -9,7 +9,7 @@ from sklearn.metrics import accuracy_score, log_loss
 from torch import Tensor, nn
 
 from tests.tiny import Tiny, load_images
-from utils.command_line.evaluate_options import EvaluateOptions
+from utils.command_line.commands.evaluate import EvaluateOptions
 from utils.command_line.parser import parse
 from utils.data.other_sets import OtherSets
 from utils.data.small_images import SmallImages

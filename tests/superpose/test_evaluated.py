@@ -6,7 +6,7 @@ import pytest
 from safetensors.torch import load_file
 
 from tests.superpose.runs import TEST, same
-from utils.command_line.picture_options import PictureOptions
+from utils.command_line.commands.picture import PictureOptions
 from utils.pictures.line import NEW, walk
 
 

@@ -13,7 +13,7 @@ import models
 from models import classifiers
 from sparselearning import Masking, sparse_inference
 from utils.benchmarks.step import images_per_second, result, take_turns
-from utils.command_line.benchmark_options import BenchmarkOptions
+from utils.command_line.commands.benchmark import BenchmarkOptions
 from utils.data.recipes import SIDE
 
 CIFAR_CLASSES, IMAGENET_CLASSES = 10, 1000

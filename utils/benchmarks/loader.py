@@ -12,7 +12,7 @@ from torch import Tensor
 from torchvision import transforms as T
 
 from utils.benchmarks.step import images_per_second, result
-from utils.command_line.benchmark_options import BenchmarkOptions
+from utils.command_line.commands.benchmark import BenchmarkOptions
 from utils.data.formats.image_folder import ImageFolder
 from utils.data.large_images import MEAN, STD, LargeImages, Samples
 from utils.data.rows import Rows, first_rows

@@ -9,7 +9,7 @@ from multiprocessing.connection import Connection
 import torch
 
 from utils.benchmarks.step import Network, augmented_batches
-from utils.command_line.benchmark_options import BenchmarkOptions
+from utils.command_line.commands.benchmark import BenchmarkOptions
 from utils.training.build import choose_kernels
 
 COUNTS = {"cuda": (1, 2, 4, 8, 16), "cpu": (1, 2)}

@@ -31,7 +31,7 @@ from torch.utils.data import default_collate
 
 from sparselearning import UsageError, take_ticket
 from utils.benchmarks.step import IMAGES, Network, Result, augmented_batches, milliseconds, summary
-from utils.command_line.benchmark_options import BenchmarkOptions
+from utils.command_line.commands.benchmark import BenchmarkOptions
 from utils.data.recipes import SIDE
 
 ROOT = Path(__file__).parents[2]

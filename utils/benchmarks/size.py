@@ -9,7 +9,7 @@ import torch
 from models import build
 from sparselearning import Masking, load_ticket
 from sparselearning.tickets import packed, plain
-from utils.command_line.benchmark_options import BenchmarkOptions
+from utils.command_line.commands.benchmark import BenchmarkOptions
 
 CLASSES = 10
 ROUNDED = ("bf16", "fp16")

@@ -10,7 +10,7 @@ import torch
 import sparselearning
 from sparselearning.flops import forward_flops, layer_costs
 from utils.benchmarks.step import Network, augmented_batches, result, take_turns
-from utils.command_line.benchmark_options import BenchmarkOptions
+from utils.command_line.commands.benchmark import BenchmarkOptions
 from utils.data.recipes import SIDE
 
 

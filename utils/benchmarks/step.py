@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from models import build
 from sparselearning import Masking, Superposition, take_ticket
-from utils.command_line.benchmark_options import BenchmarkOptions
+from utils.command_line.commands.benchmark import BenchmarkOptions
 from utils.command_line.options import CifarOptions
 from utils.data.recipes import PAD, SIDE
 from utils.data.small_images import SmallImages

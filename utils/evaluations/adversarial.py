@@ -3,7 +3,7 @@
 Hendrycks et al. 2019, Natural adversarial examples.
 """
 
-from utils.command_line.evaluate_options import RobustnessOptions
+from utils.command_line.commands.evaluate import RobustnessOptions
 from utils.evaluations.columns import Block, metrics_columns
 from utils.evaluations.subject import Subject
 

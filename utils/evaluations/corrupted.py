@@ -5,7 +5,7 @@ from statistics import fmean
 
 import torch
 
-from utils.command_line.evaluate_options import COMPUTED, RobustnessOptions
+from utils.command_line.commands.evaluate import COMPUTED, RobustnessOptions
 from utils.data.corruptions import SEVERITIES, corrupted
 from utils.evaluations.columns import Block, metrics_columns
 from utils.evaluations.subject import Subject

@@ -11,7 +11,7 @@ from statistics import fmean
 import torch
 from torch import Tensor, nn
 
-from utils.command_line.evaluate_options import RobustnessOptions
+from utils.command_line.commands.evaluate import RobustnessOptions
 from utils.data.protocol import Images
 from utils.evaluations.columns import Block, Column, FixedColumns
 from utils.evaluations.subject import Subject

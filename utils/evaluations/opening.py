@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from models import MODELS, build, classifiers
 from models.ensembles import Ensemble
 from sparselearning.errors import UsageError
-from utils.command_line.evaluate_options import EvaluateOptions
+from utils.command_line.commands.evaluate import EvaluateOptions
 from utils.data.cifar import load_cifar
 from utils.data.imagenet import load_imagenet, spare_cores
 from utils.data.other_sets import OtherSets

@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
-from utils.command_line.evaluate_options import NOISE, RobustnessOptions
+from utils.command_line.commands.evaluate import NOISE, RobustnessOptions
 from utils.data.protocol import Images
 from utils.evaluations.columns import AnyColumns, Block
 from utils.evaluations.subject import Subject

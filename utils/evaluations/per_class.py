@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from utils.command_line.evaluate_options import RobustnessOptions
+from utils.command_line.commands.evaluate import RobustnessOptions
 from utils.evaluations.columns import Block, FixedColumns
 from utils.evaluations.subject import Subject
 from utils.training.evaluation import by_image

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from utils.command_line.evaluate_options import RobustnessOptions
+from utils.command_line.commands.evaluate import RobustnessOptions
 from utils.evaluations import adversarial, corrupted, fgsm, out_of_distribution, per_class
 from utils.evaluations.columns import Block, Column, Columns
 from utils.evaluations.subject import Subject

@@ -6,7 +6,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from utils.command_line.picture_options import PictureOptions
+from utils.command_line.commands.picture import PictureOptions
 from utils.pictures.opening import Drawn, names_of, open_tickets, predictions
 from utils.reporting.style import plt
 

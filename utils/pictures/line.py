@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from sparselearning.superposition import Ticket
-from utils.command_line.picture_options import PictureOptions
+from utils.command_line.commands.picture import PictureOptions
 from utils.pictures.opening import Drawn, names_of, open_images, open_tickets
 from utils.reporting.style import ACCENT, FAINT, INK, bare, plt
 from utils.run_folder.contents import Numbers

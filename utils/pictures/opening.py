@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from tqdm import tqdm
 
+from utils.command_line.commands.picture import PictureOptions
 from utils.command_line.paths import FOLDERS
-from utils.command_line.picture_options import PictureOptions
 from utils.data.cifar import load_cifar
 from utils.run_folder.headers import preprocessing_of, required
 from utils.run_folder.ticket_set import TicketSet, training_part

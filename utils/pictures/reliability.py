@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from models.members import ensemble
-from utils.command_line.picture_options import PictureOptions
+from utils.command_line.commands.picture import PictureOptions
 from utils.pictures.opening import Drawn, names_of, predictions
 from utils.reporting.style import COLORS, INK, bare, plt
 from utils.training.metrics import ECE_BINS, METRICS, SCORE, bins_of, confidence_gap, per_sample, summarize

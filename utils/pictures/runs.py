@@ -10,7 +10,7 @@ from typing import TypedDict
 from matplotlib.figure import Figure
 
 from sparselearning.errors import UsageError
-from utils.command_line.picture_options import PictureOptions
+from utils.command_line.commands.picture import PictureOptions
 from utils.pictures.opening import Drawn, distinctive
 from utils.reporting.costs import COST, add_costs
 from utils.reporting.groups import Group

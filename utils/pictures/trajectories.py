@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from sklearn.manifold import TSNE
 from torch import Tensor
 
-from utils.command_line.picture_options import PictureOptions
+from utils.command_line.commands.picture import PictureOptions
 from utils.pictures.opening import Drawn, distinctive, predictions
 from utils.reporting.style import COLORS, MARKERS, bare, plt
 from utils.run_folder.headers import parse_header

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Self
 
 from sparselearning.errors import UsageError
+from utils.command_line.commands.tickets import TicketFileOptions
 from utils.command_line.paths import check_report, place
 from utils.command_line.rows import TO_1, Group, count, not_negative, option
-from utils.command_line.ticket_options import TicketFileOptions
 
 COMPUTED, NOISE = "computed", "gaussian"  # values of --corruptions and --ood that name no data
 

@@ -7,10 +7,10 @@ from typing import Self
 
 from sparselearning.averages import PRUNINGS
 from sparselearning.errors import UsageError
+from utils.command_line.commands.tickets import TicketFileOptions
 from utils.command_line.paths import check_owner, check_report
 from utils.command_line.rows import FROM_0, TO_1, count, derived, is_on, option
 from utils.command_line.sparse_options import AveragingOptions
-from utils.command_line.ticket_options import TicketFileOptions
 
 READS_DATA = ("evaluate", "greedy", "bn recompute", "data_dir")
 
