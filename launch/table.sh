@@ -119,16 +119,44 @@ superposed() {
 # evaluated [OPTION ...]: the row before, an ensemble or a single network, evaluated by other images: its numbers go into
 # the summaries of its runs, and so into the table.
 evaluated() {
-    local run to seed tickets=ticket.safetensors
+    local run to seed tickets
     if [ -n "$jobs" ]; then wait_for_all; fi
-    case ${row##*/} in *-ensemble-*) tickets=member-*/ticket.safetensors ;; *edst*) tickets=tickets/ticket-*.safetensors ;; esac
     for seed in $seeds; do
         run=$row/seed-$seed to=$row/seed-$seed/evaluations/$(words "${1#--}").json
         if [ -e "$to" ]; then continue; fi
         if [ -n "$jobs" ] && [ ! -e "$run/summary.json" ]; then continue; fi
         if [ -z "$dry" ]; then mkdir -p "${to%/*}"; fi
-        show python -m utils.evaluate --tickets "$run"/$tickets "$@" \
+        networks "$run"
+        show python -m utils.evaluate --tickets "${tickets[@]}" "$@" \
             "${place[@]}" "${test_options[@]}" --json "$to" --summary "$run/summary.json"
+    done
+}
+
+# networks RUN: sets `tickets`, those of all networks where it is an ensemble.
+networks() {
+    local row=${1%/*}
+    case ${row##*/} in
+        *-ensemble-*) tickets=("$1"/member-*/ticket.safetensors) ;;
+        *edst*) tickets=("$1"/tickets/ticket-*.safetensors) ;;
+        *) tickets=("$1/ticket.safetensors") ;;
+    esac
+}
+
+# drawn NAME ROW ...: a picture of utils.picture for every seed, of the networks of all these rows.
+drawn() {
+    local name=$1 seed to run missing tickets all
+    if [ -n "$jobs" ]; then wait_for_all; fi
+    for seed in $seeds; do
+        to=$runs/$table-seed-$seed all=() missing=""
+        for run in "${@:2}"; do
+            run=$run/seed-$seed
+            networks "$run"
+            all+=("${tickets[@]}")
+            if [ ! -e "$run/summary.json" ]; then missing=yes; fi
+        done
+        if [ -e "$to.png" ] || { [ -n "$jobs" ] && [ -n "$missing" ]; }; then continue; fi
+        show python -m utils.picture "$name" --tickets "${all[@]}" "${place[@]}" "${test_options[@]}" \
+            --output "$to.png" --json "$to.json"
     done
 }
 

@@ -8,13 +8,14 @@ import pytest
 
 from tests.launches import LAUNCH, PROGRAMS, bash, commands, trained
 from utils.command_line.commands.evaluate import EvaluateOptions
-from utils.command_line.options import effective
+from utils.command_line.commands.picture import PictureOptions
+from utils.command_line.options import Options, effective
 from utils.command_line.parser import build_parser
 from utils.training.plan import make_plan
 
 TABLES = sorted(path.name for path in LAUNCH.glob("*_*.sh") if 'table.sh" ' in path.read_text())
 TABLES.remove("gpu_batch.sh")
-AFTERWARDS = ("utils.superpose", "utils.evaluate")  # commands that train nothing
+AFTERWARDS = ("utils.superpose", "utils.evaluate", "utils.picture")  # commands that train nothing
 SCALES = [(), ("--epochs", "60"), ("--epochs", "20")]
 
 
@@ -22,7 +23,7 @@ def test_every_script_is_valid_and_explained():
     for path in LAUNCH.glob("*.sh"):
         bash("-n", path)
     explained = re.findall(r"`((?:sup|free|imagenet)_\S+\.sh)`", (LAUNCH / "README.md").read_text())
-    assert len(TABLES) == 39 and sorted(explained) == TABLES
+    assert len(TABLES) == 40 and sorted(explained) == TABLES
 
 
 @pytest.mark.parametrize("scale", SCALES, ids=lambda scale: "-".join(scale) or "as in the paper")
@@ -117,6 +118,12 @@ def expanded(words: list[str]) -> list[str]:
     return [word.replace("*", number) for word in words for number in ("12" if "*" in word else "1")]
 
 
+def networks_of(run: Options) -> list[str]:
+    """The tickets of a run's networks."""
+    kinds = "member-*/ticket" if run.ensemble else "tickets/ticket-*" if run.edst else "ticket"
+    return expanded([f"{run.output_dir}/{kinds}.safetensors"])
+
+
 def test_other_images_are_those_of_the_table_and_meet_the_tickets_of_each_regime(tmp_path):
     (tmp_path / "svhn").mkdir()
     for script, given in {
@@ -133,11 +140,20 @@ def test_other_images_are_those_of_the_table_and_meet_the_tickets_of_each_regime
         evaluated = [parser.given(expanded(line[3:])) for line in lines if line[2] == "utils.evaluate"]
         assert len(runs) == len(evaluated)
         for run, options in zip(runs, evaluated, strict=True):
-            kinds = "member-*/ticket" if run.ensemble else "tickets/ticket-*" if run.edst else "ticket"
-            files = expanded([str(Path(run.output_dir) / f"{kinds}.safetensors")])
-            assert [str(path) for path in options["tickets"]] == files
+            assert [str(path) for path in options["tickets"]] == networks_of(run)
             assert {name: options[name] for name in given} == given
             assert options["summary"] == Path(run.output_dir) / "summary.json"
+
+
+def test_figure_2_compares_the_ensembles_of_each_seed():
+    lines = commands("free_figure2_feature_maps.sh", "--seeds", "3 4", "--output-dir", "out of edst")
+    runs = [run for run in trained(lines) if run.method != "gmp"]
+    parser, pictures = build_parser(PictureOptions, ""), [line for line in lines if line[2] == "utils.picture"]
+    for seed, line in zip((3, 4), pictures, strict=True):
+        options, own = parser.given(expanded(line[3:])), [run for run in runs if run.seed == seed]
+        files = [file for run in own for file in networks_of(run)]
+        assert len(own) == 4 and [str(path) for path in options["tickets"]] == files
+        assert options["picture"] == "features" and f"seed-{seed}" in str(options["output"])
 
 
 def test_corrupted_images_are_left_out_where_there_are_none():

@@ -3,6 +3,7 @@
 python -m utils.picture line --tickets A B C           the loss along the lines A–B, B–C: a basin or a wall
 python -m utils.picture trajectories --tickets RUN/trajectory/*    where training went, by t-SNE (run with --save-every)
 python -m utils.picture disagreement --tickets A B C   images that two tickets predict differently
+python -m utils.picture features --tickets A B C       in which layers the networks of an ensemble differ
 python -m utils.picture overlap --tickets A B C        connections that two tickets share
 python -m utils.picture reliability --tickets A B C    accuracy at each confidence, of tickets and their ensemble
 python -m utils.picture density --runs RUN ...         density over time
@@ -25,15 +26,16 @@ from sparselearning.errors import UsageError
 from utils.command_line.errors import one_line_errors
 from utils.command_line.paths import writing
 from utils.files.whole import write_json
-from utils.pictures import heat_maps, line, reliability, runs, trajectories
+from utils.pictures import features, heat_maps, line, reliability, runs, trajectories
 from utils.pictures.opening import Drawn
 from utils.reporting.style import FORMATS, save
 
-# to add a picture, add its row here and its name in utils/command_line/picture_options.py
+# to add a picture, add its row here and its name in utils/command_line/commands/picture.py
 PICTURES: dict[str, Callable[[PictureOptions], Drawn]] = {
     "line": line.picture,
     "trajectories": trajectories.picture,
     "disagreement": heat_maps.disagreement,
+    "features": features.picture,
     "overlap": heat_maps.overlap,
     "reliability": reliability.picture,
     "density": runs.density,

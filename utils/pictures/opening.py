@@ -62,6 +62,11 @@ def names_of(options: PictureOptions) -> list[str]:
     return list(options.names) or distinctive(options.tickets)
 
 
+def run_folder(path: Path) -> Path:
+    """The folder of the run that a ticket is of."""
+    return path.parent.parent if path.parent.name in ("trajectory", "tickets") else path.parent
+
+
 def distinctive(paths: Sequence[Path]) -> list[str]:
     """The files without the folders that all of them are in, those within a run folder, and without their ending."""
     parts = [(*(part for part in path.parts[:-1] if part not in FOLDERS), path.name.partition(".safetensors")[0])

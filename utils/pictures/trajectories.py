@@ -9,7 +9,7 @@ from sklearn.manifold import TSNE
 from torch import Tensor
 
 from utils.command_line.commands.picture import PictureOptions
-from utils.pictures.opening import Drawn, distinctive, predictions
+from utils.pictures.opening import Drawn, distinctive, predictions, run_folder
 from utils.reporting.style import COLORS, MARKERS, bare, plt
 from utils.run_folder.headers import parse_header
 
@@ -30,8 +30,7 @@ def project(probabilities: Tensor) -> list[tuple[float, float]]:
 
 def stretches(options: PictureOptions, places: list[tuple[float, float]]) -> list[Stretch]:
     """The networks by run and phase, as the tickets' folders and headers tell them."""
-    runs = [path.parent.parent if path.parent.name in ("trajectory", "tickets") else path.parent for path in
-            options.tickets]  # fmt: skip
+    runs = [*map(run_folder, options.tickets)]
     called = dict(zip(runs, distinctive(runs), strict=True)) if len(set(runs)) > 1 else dict.fromkeys(runs, "")
     phases = [parse_header(path).phase or "" for path in options.tickets]
     keys = [f"{called[run]} {phase}".strip() for run, phase in zip(runs, phases, strict=True)]

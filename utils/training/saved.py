@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 import torch
+from accelerate import Accelerator
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -14,6 +15,11 @@ from utils.training.evaluation import BATCH
 
 def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def alone() -> Accelerator:
+    """What evaluates them: this process, in full precision."""
+    return Accelerator(mixed_precision="no", cpu=device().type == "cpu")
 
 
 def network(name: str, num_classes: int, width: float, kind: Ensemble | None = None) -> nn.Module:

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from accelerate import Accelerator
 from tqdm import tqdm
 
 from sparselearning import Superposition, take_ticket
@@ -18,7 +17,7 @@ from utils.run_folder.ticket_set import TicketSet
 from utils.run_folder.tickets import check_same_model
 from utils.training.evaluation import recompute_batch_norm
 from utils.training.metrics import SCORE, per_sample, summarize
-from utils.training.saved import device, network, predict
+from utils.training.saved import alone, network, predict
 
 
 class Row(NamedTuple):
@@ -65,8 +64,7 @@ class Judge:
     def recompute(self, ticket: Ticket) -> Ticket:
         """The ticket with the batch-norm statistics of one pass over the training images."""
         self.model.load_state_dict(ticket)
-        accelerator = Accelerator(mixed_precision="no", cpu=device().type == "cpu")
-        recompute_batch_norm(accelerator, self.model, self.order, CifarOptions.batch_size)
+        recompute_batch_norm(alone(), self.model, self.order, CifarOptions.batch_size)
         return {name: tensor.cpu() for name, tensor in take_ticket(self.model.state_dict(), {}).items()}
 
 

@@ -9,7 +9,7 @@ from sparselearning.errors import UsageError
 from utils.command_line.paths import check_report, place
 from utils.command_line.rows import Group, Range, count, option, required
 
-PREDICTIONS = ("line", "trajectories", "disagreement", "reliability")  # pictures of what tickets predict
+PREDICTIONS = ("line", "trajectories", "disagreement", "features", "reliability")  # pictures of what tickets predict
 TICKETS, RUNS = (*PREDICTIONS, "overlap"), ("density", "accuracy")  # what they are made of
 LINE, SEEN = {"picture": ("line",)}, {"picture": PREDICTIONS}
 
