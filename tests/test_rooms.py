@@ -109,6 +109,13 @@ def test_no_signature_says_any() -> None:
     assert {name for module in modules for name in with_any(module)} == {*EXCEPTIONS}
 
 
+def test_scikit_learn_is_imported_by_the_functions_that_use_it() -> None:
+    """It takes more than a second, and most runs use none of it."""
+    tops = [(module, node.module) for module, tree in TREES.items() for node in tree.body
+            if isinstance(node, ast.ImportFrom)]  # fmt: skip
+    assert [module for module, name in tops if (name or "").startswith("sklearn")] == []
+
+
 def test_the_checks_find_what_they_look_for() -> None:
     assert goes_back("utils.files.whole", "utils.data.rows")
     assert goes_back("utils.data.cifar", "utils.command_line.rows")

@@ -37,7 +37,7 @@ from utils.data.recipes import RECIPES, Recipe
 from utils.files.whole import write_whole
 from utils.run_folder.headers import TicketHeader, parse_header, preprocessing_of, required
 from utils.run_folder.tickets import read_ticket
-from utils.training.networks import Builder, builder_of
+from utils.training.networks import Builder, builder_for
 
 OPSET = 18  # of ONNX
 TOLERANCE = 1e-4  # of outputs, relative to the largest of them
@@ -47,12 +47,10 @@ Network = Callable[[Tensor], Tensor]
 
 def built(path: Path, header: TicketHeader, options: ExportOptions) -> tuple[nn.Module, Builder]:
     """The network with the values of the ticket, for evaluation. Raises UsageError where there is none."""
-    ticket, name = read_ticket(path), required("model", options.model or header.model)
     if header.efficient_ensemble:
         raise UsageError(f"{path} is {header.efficient_ensemble.title}, which has no such form: give a plain ticket")
-    builder = builder_of(ticket, name, header.width or 1.0, options.image_size or header.image_size, None)
-    if builder is None:
-        raise UsageError(f"{path} belongs to another model: no {name} has its tensors: mind --model and --image-size")
+    ticket = read_ticket(path)
+    builder = builder_for(path, ticket, header, options.model, options.image_size)
     model = builder.build()
     model.load_state_dict(ticket)
     return model.eval(), builder

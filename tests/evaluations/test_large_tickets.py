@@ -10,13 +10,15 @@ from PIL import Image
 from torch import Tensor
 
 from models.classifiers import build
+from sparselearning.errors import UsageError
 from tests.commands import refused_by, run_command
 from tests.evaluations.subjects import by_hand, softmax
 from utils.data.augmentation import center
 from utils.data.large_images import MEAN, STD
 from utils.evaluate import main
-from utils.evaluations.opening import is_large
+from utils.run_folder.headers import TicketHeader
 from utils.run_folder.tickets import save_ticket
+from utils.training.networks import builder_for
 
 SIDE, WNIDS = 32, ["n01440764", "n01443537", "n01484850", "n01498041"]
 
@@ -83,11 +85,13 @@ def test_all_that_large_images_are_evaluated_by(ticket, model, tmp_path):
 def test_a_network_of_both_kinds_is_told_by_its_tensors(tmp_path):
     from models import build as build_small
 
-    for large, network in ((True, build("resnet50", 3, SIDE)), (False, build_small("resnet50", 3, 0.25))):
-        path = tmp_path / f"{large}.safetensors"
-        save_ticket(path, network.state_dict(), {})
-        assert is_large(path, "resnet50") == large
-        assert not is_large(path, "resnet20") and not is_large(path, "vgg16")
+    for large, network in ((True, build("resnet50", 3, SIDE)), (False, build_small("resnet50", 3))):
+        path, said = tmp_path / f"{large}.safetensors", TicketHeader(model="resnet50")
+        found = builder_for(path, network.state_dict(), said, None, None)
+        assert (found.large, found.num_classes) == (large, 3)
+        for other in ("resnet20", "vgg16"):
+            with pytest.raises(UsageError, match=f"{path} belongs to another model: no {other} has its tensors"):
+                builder_for(path, network.state_dict(), said, other, None)
 
 
 def test_without_data_a_large_ticket_asks_for_a_folder(ticket, tmp_path):

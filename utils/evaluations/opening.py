@@ -1,15 +1,11 @@
 """Tickets and the test images that they belong to, opened for evaluation."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
-import torchvision
 from accelerate import Accelerator
 
-from models import MODELS, build, classifiers
-from models.ensembles import Ensemble
 from sparselearning.errors import UsageError
 from utils.command_line.commands.evaluate import EvaluateOptions
 from utils.data.cifar import load_cifar
@@ -19,7 +15,7 @@ from utils.data.protocol import Splits
 from utils.evaluations.subject import Subject
 from utils.run_folder.headers import TicketHeader, agreed, parse_header, preprocessing_of, required
 from utils.run_folder.tickets import load_ticket, read_ticket
-from utils.training.networks import LARGE_SIDE, Builder
+from utils.training.networks import LARGE_SIDE, Builder, builder_for
 
 
 class Opened(NamedTuple):
@@ -40,7 +36,8 @@ def open_tickets(options: EvaluateOptions, accelerator: Accelerator) -> Opened:
     headers = [parse_header(path) for path in options.tickets]
     data = required("data", agreed("data", [header.data for header in headers], options.data))
     names = [required("model", options.model or header.model) for header in headers]
-    large = is_large(options.tickets[0], names[0], headers[0].efficient_ensemble)
+    first = options.tickets[0]
+    large = builder_for(first, read_ticket(first), headers[0], options.model, options.image_size).large
     splits = load(options, headers, data, large, accelerator.device)
     models = []
     for path, name, header in zip(options.tickets, names, headers, strict=True):
@@ -51,16 +48,6 @@ def open_tickets(options: EvaluateOptions, accelerator: Accelerator) -> Opened:
     workers = spare_cores() if options.workers is None else options.workers
     sets = OtherSets(splits.test, splits.classes, workers, options.limit_test)
     return Opened(Subject(accelerator, models, sets), headers, names, data)
-
-
-def is_large(path: Path, name: str, kind: Ensemble | None = None) -> bool:
-    """Is it a ticket of main_imagenet.py, of a network of torchvision's? Raises UsageError where it cannot be read."""
-    if name not in torchvision.models.list_models(module=torchvision.models):
-        return False
-    keys = read_ticket(path).keys()
-    with torch.device("meta"):  # their names alone
-        small = name in MODELS and build(name, 10, ensemble=kind).state_dict().keys() == keys
-        return not small and classifiers.build(name, 1000, LARGE_SIDE, ensemble=kind).state_dict().keys() == keys
 
 
 def load(

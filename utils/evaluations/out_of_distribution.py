@@ -5,7 +5,6 @@ routine FreeTickets follows.
 """
 
 import numpy as np
-from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from utils.command_line.commands.evaluate import NOISE, RobustnessOptions
@@ -42,5 +41,7 @@ def _log_confidence(log_probs: Tensor, labels: Tensor) -> Tensor:
 
 def area(inside: np.ndarray, outside: np.ndarray) -> float:
     """Under the ROC curve of scores (N,) of test images against (M,) of others: the part of pairs that are in order."""
+    from sklearn.metrics import roc_auc_score  # which takes a second that other metrics need not wait for
+
     known = np.repeat([1, 0], [len(inside), len(outside)])
     return float(roc_auc_score(known, np.concatenate((inside, outside))))

@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 import torch
 from matplotlib.figure import Figure
-from sklearn.manifold import TSNE
 from torch import Tensor
 
 from utils.command_line.commands.picture import PictureOptions
@@ -23,6 +22,8 @@ class Stretch(NamedTuple):
 
 def project(probabilities: Tensor) -> list[tuple[float, float]]:
     """t-SNE of what networks predict: of (networks, N, classes) the place of each, always the same for the same."""
+    from sklearn.manifold import TSNE  # which takes a second that other pictures need not wait for
+
     few = min(30.0, (len(probabilities) - 1) / 3)
     places = TSNE(perplexity=few, init="pca", random_state=0).fit_transform(probabilities.flatten(1).float().numpy())
     return [(float(x), float(y)) for x, y in places]

@@ -3,8 +3,6 @@
 import numpy as np
 import torch
 import torch.nn.functional as F
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 
 from utils.data.recipes import SIDE
 from utils.data.rows import Pixels
@@ -14,6 +12,9 @@ TEST = 360  # images held out of the 1797
 
 def read_digits() -> tuple[Pixels, Pixels]:
     """Training and test split: 8 × 8 images with values 0..16, enlarged. The split is the same for all seeds."""
+    from sklearn.datasets import load_digits  # which takes a second that other data need not wait for
+    from sklearn.model_selection import train_test_split
+
     digits = load_digits()
     small = torch.from_numpy(digits.images).float().mul(255 / 16)[:, None]
     large = F.interpolate(small, size=(SIDE, SIDE), mode="bilinear").round().byte()
