@@ -19,11 +19,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sparselearning.cpu.kernels import convolve, share_count
+from sparselearning.cpu.kernels import convolve, shares
 from sparselearning.cpu.plans import Window, ordered
 from sparselearning.cpu.products import multiply
 from sparselearning.cpu.tiles import Tiles, empty, whole
-from sparselearning.cpu.vectors import LANES, MOST
+from sparselearning.cpu.vectors import LANES, MOST, WHOLE
 
 GROUP = 2**20  # floats of a map that is worked on at once: it is to stay in the last cache
 
@@ -64,9 +64,9 @@ class Pattern:
     def add_up(self, out: Any, x: Any, weight: Tensor, part: float, bias: Any) -> None:
         """out = bias + Σ weight · x, of the first part of a group's tiles."""
         sources, targets = first(self.sources, part), first(self.targets, part)
-        groups, values = share_count(-(-len(sources) // MOST), len(bias)), memory(weight)[self.place]
+        tasks, values = shares(-(-len(sources) // MOST), len(bias)), memory(weight)[self.place]
         convolve(
-            out, LANES, x, values, self.offsets, self.starts, sources, targets, bias, False, -math.inf, groups
+            out, LANES, x, values, self.offsets, self.starts, sources, targets, bias, False, -math.inf, WHOLE, *tasks
         )  # fmt: skip
 
 
@@ -127,7 +127,7 @@ class Passes:
         """(n, C, height, width) → (n, O, height', width'), channels_last."""
         images = whole(x)
         made = empty(len(images), self.out.channels, self.out.height, self.out.width)
-        summands = np.zeros(len(weight), np.float32) if bias is None else bias.detach().numpy()
+        summands = np.zeros(len(weight), np.float32) if bias is None else bias.detach().contiguous().numpy()
         for count, group in self._groups(images):
             source, target = (replace(layout, count=count) for layout in (self.x, self.out))
             read, written = _scratch.array("x", source.size), _scratch.array("out", target.size)
@@ -164,7 +164,7 @@ class Passes:
         read = _scratch.array("x", layout.size)
         layout.load(read, images)
         places = (first(vectors, count / self.x.count) for vectors in (self.dout_places, self.forth.sources))
-        groups = share_count(1, self.out.channels)
+        _, groups = shares(1, self.out.channels)
         multiply(products, dout, read, self.forth.offsets, self.forth.starts, *places, groups)
 
     def _dense(self, products: Any, weight: Tensor) -> Tensor:

@@ -87,7 +87,7 @@ def _sparse(dense: nn.Module, names: Set[str]) -> nn.Module:
     """A copy of the network in which these layers are sparse."""
     from sparselearning.cpu.layers import SparseConvolution
     from sparselearning.cpu.network import on_maps
-    from sparselearning.cpu.steps import Plain, SparseLinear
+    from sparselearning.cpu.steps import LinearOnPixels, Plain
 
     own = copy.deepcopy(dense)
     if isinstance(own, fx.GraphModule):
@@ -95,7 +95,7 @@ def _sparse(dense: nn.Module, names: Set[str]) -> nn.Module:
     for name in names:
         layer = own.get_submodule(name)
         if isinstance(layer, nn.Linear):
-            own.set_submodule(name, SparseLinear(layer))
+            own.set_submodule(name, LinearOnPixels(layer))
         elif isinstance(layer, nn.Conv2d):
             own.set_submodule(name, nn.Sequential(SparseConvolution(layer), Plain()))
     return SparseNetwork(own)
@@ -107,7 +107,7 @@ def _faster_sparse(
     """The names of the layers that are faster sparse than dense, the others around them being sparse."""
     from sparselearning.cpu.layers import SparseConvolution
     from sparselearning.cpu.maps import Map
-    from sparselearning.cpu.steps import SparseLinear
+    from sparselearning.cpu.steps import LinearOnPixels
 
     chosen: set[str] = set()
 
@@ -116,7 +116,7 @@ def _faster_sparse(
             handles.pop(name).remove()  # it counts once, and may be called here
             x = arguments[0].contiguous()
             if isinstance(layer, nn.Linear):
-                linear = SparseLinear(layer)
+                linear = LinearOnPixels(layer)
                 faster = is_faster(lambda: linear(x), lambda: layer(x))
             else:
                 convolution = SparseConvolution(layer)

@@ -9,11 +9,13 @@ from types import FunctionType
 from typing import Any
 
 import numba
+import numpy as np
 import torch
 
-from sparselearning.cpu.vectors import MOST, sums
+from sparselearning.cpu.vectors import LANES, MOST, NARROW, POOLED, sums, turn
 
 INFINITY = float("inf")
+SHORT = 8  # floats of a row that are pooled one by one
 
 
 def kernel(loops: Callable[..., None]) -> Callable[..., None]:
@@ -34,45 +36,73 @@ def kernel(loops: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-def share_count(blocks: int, channels: int) -> int:
-    """Into how many groups to divide the channels, so that threads that take a group of a block each end together."""
+def shares(blocks: int, channels: int) -> tuple[int, int]:
+    """Into how many pieces to divide blocks and channels, so that threads that take a piece of both end together."""
     threads = torch.get_num_threads()
-    return 1 if threads == 1 else min(-(-4 * threads // max(blocks, 1)), channels)
+    if threads == 1:
+        return 1, 1
+    pieces = max(min(blocks, 4 * threads), 1)
+    return pieces, min(-(-4 * threads // pieces), channels)
 
 
 @kernel
 def convolve(
     out: Any, plane: int, x: Any, values: Any, offsets: Any, starts: Any, in_places: Any, out_places: Any, bias: Any,
-    add: bool, least: float, shares: int,
+    add: bool, least: float, kind: int, pieces: int, groups: int,
 ) -> None:  # fmt: skip
     """out[o, out_places[v]] = max(least, bias[o] + Σ_k values[k] · x[offsets[k] + in_places[v]]) for all vectors v.
 
     The sum is over the connections k of channel o, which stand from starts[i, o] to starts[i, o + 1] for each part i of
-    the input channels; parts come one after the other, so that one part of the input stays in the cache.
+    the input channels; parts come one after the other, so that one part of the input stays in the cache. Between them
+    the sums of a block of vectors lie side by side.
 
     Args:
-        out, x: float32, read and written 16 floats from each place on.
+        out, x: float32, read and written 16 floats from each place on, or 8 if the blocks are NARROW.
         values, offsets: float32 and int32 of shape (connections,).
         starts: int64 of shape (parts, channels + 1).
-        in_places, out_places: int32 of shape (vectors,).
+        in_places, out_places: int32 of shape (vectors,); if the blocks are POOLED, there are a fourth as many
+            out_places, for the largest of four vectors each.
         bias: float32 of shape (channels,).
-        add: to what stands in `out`.
-        shares: groups of channels, as a block of vectors and a share of the channels is one thread's task.
+        add: to what stands in `out`; not if the blocks are POOLED.
+        kind: of the blocks of vectors.
+        pieces, groups: of blocks and of channels; a piece for a group is one thread's task.
     """
-    vectors, channels, parts = len(in_places), len(bias), len(starts)
-    blocks = (vectors + MOST - 1) // MOST
-    for task in numba.prange(blocks * shares):
-        block, share = task // shares, task % shares
-        start, end = block * vectors // blocks, (block + 1) * vectors // blocks
-        sources, targets = in_places.ctypes.data + 4 * start, out_places.ctypes.data + 4 * start
-        for part in range(parts):
-            floor = least if part == parts - 1 else -INFINITY
-            for o in range(share * channels // shares, (share + 1) * channels // shares):
+    channels, parts = len(bias), len(starts)
+    joined = 4 if kind & POOLED else 1
+    vectors, most = len(out_places), MOST // joined
+    blocks = (vectors + most - 1) // most
+    for task in numba.prange(pieces * groups):
+        piece, group = task // groups, task % groups
+        first, last = group * channels // groups, (group + 1) * channels // groups
+        between = np.empty((last - first if parts > 1 else 0) * MOST * LANES, np.float32)
+        for block in range(piece * blocks // pieces, (piece + 1) * blocks // pieces):
+            start, end = block * vectors // blocks, (block + 1) * vectors // blocks
+            sources, targets = in_places.ctypes.data + 4 * start * joined, out_places.ctypes.data + 4 * start
+            for part in range(parts):
+                opens, closes = part == 0, part == parts - 1
                 sums(  # type: ignore[call-arg]
-                    end - start, out.ctypes.data + 4 * plane * o, x.ctypes.data, values.ctypes.data,
-                    offsets.ctypes.data, starts[part, o], starts[part, o + 1], sources, targets,
-                    bias[o] if part == 0 else numba.float32(0), int(add or part > 0), numba.float32(floor),
+                    (kind if closes else kind & NARROW) + (end - start) * joined, first, last, between.ctypes.data,
+                    x.ctypes.data, sources, out.ctypes.data, plane, targets, values.ctypes.data, offsets.ctypes.data,
+                    starts.ctypes.data + 8 * part * (channels + 1), bias.ctypes.data, int(opens), int(closes), int(add),
+                    numba.float32(least),
                 )  # fmt: skip
+
+
+@kernel
+def interleave(
+    out: Any, first: int, row: int, plane: int, images: Any, n: int, channels: int, height: int, width: int
+) -> None:
+    """A map's pixels from images of shape (n, channels, height, width), n a multiple of 16, width at least 16."""
+    image = channels * height * width
+    for task in numba.prange(channels * height):
+        c, r = task // height, task % height
+        for i in range(0, n, LANES):
+            for block in range((width + LANES - 1) // LANES):
+                q = min(block * LANES, width - LANES)
+                source, target = i * image + task * width + q, first + c * plane + r * row + q * n + i
+                turn(  # type: ignore[call-arg]
+                    images.ctypes.data + 4 * source, image, out.ctypes.data + 4 * target, n
+                )
 
 
 @kernel
@@ -99,14 +129,18 @@ def transform(
 
 
 @numba.njit(nogil=True, inline="always")
-def _join(target: Any, source: Any, share: float, mean: bool) -> None:
-    """Add a share of the source, or keep the larger of the two; NaN is the largest."""
+def _joined(total: Any, value: Any, share: float, mean: bool) -> Any:
+    """With a share of the value more, or the larger of the two; NaN is the largest."""
     if mean:
-        for i in range(len(target)):
-            target[i] += source[i] * numba.float32(share)
-    else:
-        for i in range(len(target)):
-            target[i] = source[i] if source[i] > target[i] or source[i] != source[i] else target[i]
+        return total + value * numba.float32(share)
+    return value if value > total or value != value else total
+
+
+@numba.njit(nogil=True, inline="always")
+def _join(target: Any, source: Any, share: float, mean: bool) -> None:
+    """The same of arrays, into the first."""
+    for i in range(len(target)):
+        target[i] = _joined(target[i], source[i], share, mean)
 
 
 @kernel
@@ -123,7 +157,16 @@ def pool(
             target = out[end : end + out_width * n]
             target[:] = numba.float32(0 if mean else -INFINITY)
             top = r * stride[0] - padding[0]
-            for i in range(max(top, 0), min(top + window[0], height)):
+            rows = range(max(top, 0), min(top + window[0], height))
+            if len(target) < SHORT:
+                for q in range(len(target)):
+                    left, image = q // n * stride[1] - padding[1], q % n
+                    for i in rows:
+                        for j in range(max(left, 0), min(left + window[1], width)):
+                            value = x[c * plane + first + i * row + j * n + image]
+                            target[q] = _joined(target[q], value, share, mean)
+                continue
+            for i in rows:
                 start = c * plane + first + i * row
                 source = x[start : start + width * n]
                 for j in range(-padding[1], window[1] - padding[1]):

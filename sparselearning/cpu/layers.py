@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 from sparselearning.cpu import kernels
 from sparselearning.cpu.maps import Form, Map
-from sparselearning.cpu.plans import Plan, Window, phases, pixels_of, plan
-from sparselearning.cpu.vectors import LANES, MOST
+from sparselearning.cpu.plans import Plan, Pooling, Window, lanes_of, phases, pixels_of, plan
+from sparselearning.cpu.vectors import MOST
 
 
 class SparseConvolution(nn.Module):
-    """A convolution in evaluation that computes its non-zero weights alone, then a ReLU if it is given one.
+    """A convolution in evaluation that computes its non-zero weights alone, then a ReLU and a pool if it is given them.
 
     Args:
         layer: a convolution that `fits`.
@@ -29,6 +29,7 @@ class SparseConvolution(nn.Module):
         weight = layer.weight.detach()
         self.window = Window(tuple(weight.shape), layer.stride, zeros_around(layer) or (0, 0))
         self.least, self.edge = -math.inf, edge  # zero with a ReLU
+        self.pool: Pooling | None = None
         self.taps = weight.nonzero().T.numpy()  # output and input channel, row and column of each connection
         self.values = weight[weight != 0].numpy()
         self.bias = (torch.zeros(len(weight)) if layer.bias is None else layer.bias.detach().clone()).numpy()
@@ -52,23 +53,32 @@ class SparseConvolution(nn.Module):
             x = phases(x.tensor(), self.window)
         elif how.read != x.form:
             x = Map.of(x.tensor(), how.read.padding)
-        shares = kernels.share_count(-(-len(how.sources) // MOST), len(self.bias))
-        out, add = (Map(how.out), False) if residual is None else (residual, True)
-        arguments = x.array, how.values, how.offsets, how.starts, how.sources
-        if how.targets is not None:
-            targets = how.targets if out.form == how.out else pixels_of(out.form)
-            kernels.convolve(out.array, out.form.plane, *arguments, targets, self.bias, add, self.least, shares)
+        form = how.made if self.pool is None else self.pool.form(how.made, self.edge)
+        out = Map(form) if residual is None else residual
+        if how.rows is None:
+            targets = how.targets if out.form.padding == self.edge else pixels_of(out.form, lanes_of(out.form.n))
+            self._convolve(out.array, out.form.plane, x, how, targets, residual is not None, self.least)
+            return out
+        row, plane = how.rows
+        own = torch.empty(len(self.bias) * plane).numpy()
+        if self.pool is not None:
+            self._convolve(own, plane, x, how, how.targets, False, self.least)
+            pool_into(out, self.pool, how.made, (own, 0, row, plane))
         else:
-            plane, size = len(how.sources) * LANES, (out.form.height, out.form.width * out.form.n)
-            sums, (one, zero) = np.empty(len(self.bias) * plane, np.float32), identity(len(self.bias))
-            kernels.convolve(sums, plane, *arguments, how.sources, self.bias, False, -math.inf, shares)
-            kernels.transform(*out.place, sums, 0, x.form.row, plane, *size, one, zero, add, self.least)
+            self._convolve(own, plane, x, how, how.targets, False, -math.inf)
+            size, (one, zero) = (out.form.height, out.form.width * out.form.n), identity(len(self.bias))
+            kernels.transform(*out.place, own, 0, row, plane, *size, one, zero, residual is not None, self.least)
         return out
+
+    def _convolve(self, out: Any, plane: int, x: Map, how: Plan, targets: Any, add: bool, least: float) -> None:
+        tasks = kernels.shares(-(-len(how.sources) // MOST), len(self.bias))
+        arguments = x.array, how.values, how.offsets, how.starts, how.sources
+        kernels.convolve(out, plane, *arguments, targets, self.bias, add, least, how.kind, *tasks)
 
     def _planned(self, form: Form) -> Plan:
         if len(self.plans) == 8:
             self.plans.clear()  # many sizes of images
-        self.plans[form] = plan(form, self.window, self.taps, self.values, self.edge)
+        self.plans[form] = plan(form, self.window, self.taps, self.values, self.edge, self.pool)
         return self.plans[form]
 
 
@@ -93,3 +103,11 @@ def zeros_around(layer: nn.Conv2d) -> tuple[int, int] | None:
 def identity(channels: int) -> tuple[Any, Any]:
     """Scale and shift that change nothing."""
     return np.ones(channels, np.float32), np.zeros(channels, np.float32)
+
+
+def pool_into(out: Map, pool: Pooling, form: Form, place: tuple[Any, int, int, int]) -> None:
+    """The pool of activations of a form that lie in the place, as the kernels take it."""
+    kernels.pool(
+        *out.place, *place, form.channels, out.form.height, out.form.width, form.height, form.width, form.n,
+        pool.window, pool.stride, pool.padding, pool.mean,
+    )  # fmt: skip

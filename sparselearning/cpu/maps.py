@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -17,8 +18,8 @@ from sparselearning.cpu.vectors import LANES
 class Form:
     """How activations of shape (n, channels, height, width) lie in memory, padded with zeros.
 
-    A pixel is `n` floats, one of each image. `padding` rows of zeros lie above and below a channel, and
-    `padding` zero pixels between a row and the next, which are the right edge of the one and the left edge of the next.
+    A pixel is `n` floats, one of each image. `padding` zero pixels lie between a row and the next, which are the right
+    edge of the one and the left edge of the next, and likewise as many rows of zeros between a channel and the next.
     """
 
     n: int
@@ -35,7 +36,7 @@ class Form:
     @cached_property
     def plane(self) -> int:
         """Floats from a channel to the next."""
-        return (self.height + 2 * self.padding) * self.row
+        return (self.height + self.padding) * self.row
 
     @cached_property
     def first(self) -> int:
@@ -45,7 +46,7 @@ class Form:
     @cached_property
     def size(self) -> int:
         """Floats of the whole map, with the last edge and what a vector reads behind it."""
-        return self.channels * self.plane + self.padding * self.n + LANES
+        return self.channels * self.plane + self.first + LANES
 
 
 class Map:
@@ -61,8 +62,13 @@ class Map:
     @classmethod
     def of(cls, x: Tensor, padding: int) -> Map:
         """(N, C, H, W), any strides."""
+        n, *size = size_of(x)
         new = cls(Form(*size_of(x), padding))
-        new.tensor().copy_(x.detach())
+        rows = [1, 1, math.prod(size)] if padding == 0 else size  # without edges all is one row
+        if n % LANES == 0 and rows[-1] >= LANES and x.stride(0) != 1:
+            kernels.interleave(*new.place, x.detach().contiguous().view(-1).numpy(), n, *rows)
+        else:
+            new.tensor().copy_(x.detach())
         return new
 
     @property

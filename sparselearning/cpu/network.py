@@ -9,10 +9,11 @@ import torch.nn.functional as F
 from torch import fx, nn
 
 from sparselearning.cpu.layers import SparseConvolution, zeros_around
-from sparselearning.cpu.steps import Affine, Plain, Pool, SparseLinear
+from sparselearning.cpu.steps import Affine, Flat, LinearOnPixels, Mean, Plain, Pool, as_convolution
 
 RELU = (F.relu, torch.relu, torch.relu_, "relu", "relu_")
 ADD = (operator.add, operator.iadd, torch.add, "add", "add_")
+FLATTEN = (torch.flatten, "flatten")
 
 
 def on_maps(graph: fx.GraphModule, chosen: Container[str]) -> fx.GraphModule:
@@ -38,29 +39,36 @@ class _Builder:
     def __init__(self, graph: fx.GraphModule, modules: dict[str, nn.Module], chosen: Container[str], edge: int) -> None:
         self.graph, self.modules, self.chosen, self.edge = graph, modules, chosen, edge
         self.steps: dict[fx.Node, Any] = {}  # the nodes that make maps
+        self.flat: set[fx.Node] = set()  # those of them whose maps of one pixel stand for tensors of shape (N, C)
 
     def visit(self, node: fx.Node) -> None:
         """Replace one node, or give it tensors."""
         module = self.modules.get(str(node.target)) if node.op == "call_module" else None
         maps = [x for x in node.all_input_nodes if x in self.steps]
         if module is not None and str(node.target) in self.chosen:
-            if isinstance(module, nn.Linear):
+            if isinstance(module, nn.Linear) and maps and maps[0] in self.flat:
+                self.replace(node, SparseConvolution(as_convolution(module)))
+            elif isinstance(module, nn.Linear):
                 self.plain_inputs(node, maps)
-                self.graph.set_submodule(str(node.target), SparseLinear(module))
+                self.graph.set_submodule(str(node.target), LinearOnPixels(module))
             else:
                 self.replace(node, SparseConvolution(module, edge=self.edge))  # type: ignore[arg-type]
         elif maps and (type(module) is nn.ReLU or node.target in RELU):
             self.rectify(node, maps[0])
-        elif maps and type(module) is nn.BatchNorm2d and module.running_mean is not None:
+        elif maps and takes_mean(node, module):
+            self.replace(node, Mean())
+        elif maps and flattens(node, module) and maps[0] not in self.flat:
+            self.flat.add(self.replace(node, Flat()))
+        elif maps and isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) and module.running_mean is not None:
             self.replace(node, Affine(module, edge=self.edge))
         elif maps and module is not None and Pool.fits(module):
-            self.replace(node, Pool(module, edge=self.edge))  # type: ignore[arg-type]
-        elif len(maps) == 2 and node.target in ADD and not node.kwargs:
+            self.pool(node, maps[0], Pool(module, edge=self.edge))  # type: ignore[arg-type]
+        elif len(maps) == 2 and node.target in ADD and not node.kwargs and len(self.flat.intersection(maps)) != 1:
             self.add(node, *maps)
         else:
             self.plain_inputs(node, maps)
 
-    def replace(self, node: fx.Node, step: nn.Module, *arguments: fx.Node) -> None:
+    def replace(self, node: fx.Node, step: nn.Module, *arguments: fx.Node) -> fx.Node:
         """Let a step make what the node made, of the same inputs if no others are given."""
         name = f"step_{len(self.steps)}"
         self.graph.add_submodule(name, step)
@@ -69,6 +77,9 @@ class _Builder:
         node.replace_all_uses_with(new)
         self.graph.graph.erase_node(node)
         self.steps[new] = step
+        if not self.flat.isdisjoint(new.all_input_nodes):
+            self.flat.add(new)
+        return new
 
     def rectify(self, node: fx.Node, x: fx.Node) -> None:
         """ReLU: by the step before it, if nothing else reads what that makes."""
@@ -85,6 +96,19 @@ class _Builder:
                     user.replace_input_with(x, node)
             self.replace(node, step)
 
+    def pool(self, node: fx.Node, x: fx.Node, pool: Pool) -> None:
+        """By the convolution before it, if nothing else reads what that makes, and no later ReLU changes the result."""
+        step = self.steps[x]
+        alone = (
+            isinstance(step, SparseConvolution) and step.pool is None and len(x.users) == len(x.all_input_nodes) == 1
+        )
+        if alone and not pool.pooling.mean:
+            step.pool = pool.pooling
+            node.replace_all_uses_with(x)
+            self.graph.graph.erase_node(node)
+        else:
+            self.replace(node, pool)
+
     def in_place(self, node: fx.Node) -> bool:
         """Does a ReLU write over what it reads?"""
         if node.op == "call_module":
@@ -100,7 +124,7 @@ class _Builder:
         order = self.order()
         earlier, later = sorted((first, second), key=order.__getitem__)
         step = self.steps[later]
-        own = isinstance(step, SparseConvolution) and step.least != 0 and len(later.users) == 1
+        own = isinstance(step, SparseConvolution) and step.least != 0 and step.pool is None and len(later.users) == 1
         free = all(x in self.steps and order[x] < order[later] for x in earlier.users if x is not node)
         if own and free:
             later.args = (later.args[0], earlier)
@@ -112,6 +136,26 @@ class _Builder:
     def plain_inputs(self, node: fx.Node, maps: list[fx.Node]) -> None:
         """Give a node that knows no maps tensors."""
         for x in maps:
-            self.graph.add_submodule("plain", Plain())
+            name, step = ("flat", Plain(1)) if x in self.flat else ("plain", Plain())
+            self.graph.add_submodule(name, step)
             with self.graph.graph.inserting_before(node):
-                node.replace_input_with(x, self.graph.graph.call_module("plain", (x,)))
+                node.replace_input_with(x, self.graph.graph.call_module(name, (x,)))
+
+
+def takes_mean(node: fx.Node, module: nn.Module | None) -> bool:
+    """Does it take the mean of all pixels?"""
+    size = module.output_size if type(module) is nn.AdaptiveAvgPool2d else options(node).get("output_size")
+    return (type(module) is nn.AdaptiveAvgPool2d or node.target is F.adaptive_avg_pool2d) and size in (1, (1, 1))
+
+
+def flattens(node: fx.Node, module: nn.Module | None) -> bool:
+    """Does it make one dimension of all but the first?"""
+    if type(module) is nn.Flatten:
+        return (module.start_dim, module.end_dim) == (1, -1)
+    return node.target in FLATTEN and options(node) in ({"start_dim": 1}, {"start_dim": 1, "end_dim": -1})
+
+
+def options(node: fx.Node) -> dict[str, Any]:
+    """All but the input, by name."""
+    names = ("output_size",) if node.target is F.adaptive_avg_pool2d else ("start_dim", "end_dim")
+    return {**dict(zip(names, node.args[1:], strict=False)), **node.kwargs}

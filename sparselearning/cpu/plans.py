@@ -11,10 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sparselearning.cpu.maps import Form, Map, size_of
-from sparselearning.cpu.vectors import LANES, MOST
+from sparselearning.cpu.vectors import LANES, MOST, NARROW, POOLED, WHOLE
 from sparselearning.errors import UsageError
 
 CACHE = 32 * 1024  # bytes of a first-level cache
+OF_MAPS = 20 * 1024  # bytes of it for what a block reads of maps, beside its sums and the connections
 FEWEST = 20  # connections of an output in a part of the input channels: fewer cost more than the part saves
 
 
@@ -39,6 +40,25 @@ class Window:
 
 
 @dataclass(frozen=True)
+class Pooling:
+    """A pool's geometry: the largest number of each window, or the mean, in which the padding counts as zeros."""
+
+    window: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    mean: bool
+
+    def form(self, given: Form, edge: int) -> Form:
+        """That of the map which it makes of one."""
+        sizes = zip((given.height, given.width), self.padding, self.window, self.stride, strict=True)
+        height, width = ((side + 2 * p - k) // s + 1 for side, p, k, s in sizes)
+        return Form(given.n, given.channels, height, width, edge)
+
+
+HALVES = Pooling((2, 2), (2, 2), (0, 0), mean=False)  # which the kernel can do
+
+
+@dataclass(frozen=True)
 class Plan:
     """A layer's way from maps of one form to maps of another, in the words of `kernels.convolve`."""
 
@@ -48,17 +68,21 @@ class Plan:
     values: Any
     offsets: Any
     starts: Any
-    out: Form
-    targets: Any  # None: rows of the output are no whole vectors, and are computed in a place of their own
+    kind: int  # of the blocks
+    made: Form  # of the outputs, before a pool
+    targets: Any  # in the map that is made; or, if there are `rows`, in an array of the outputs' own
+    rows: tuple[int, int] | None  # floats from a row to the next and from a channel to the next of that array; it is
+    # for rows that are no whole vectors, and for a pool that the blocks do not do
 
 
-def plan(given: Form, window: Window, taps: Any, values: Any, edge: int) -> Plan:
+def plan(given: Form, window: Window, taps: Any, values: Any, edge: int, pool: Pooling | None = None) -> Plan:
     """The plan for maps of the given form.
 
     Args:
         taps: output channel, input channel, row and column of each connection, of shape (4, connections).
         values: their weights.
         edge: padding of the map that is made.
+        pool: what is made of the outputs; None: nothing.
 
     Raises:
         UsageError: the images do not fit the layer, or are more than its offsets can count.
@@ -69,7 +93,8 @@ def plan(given: Form, window: Window, taps: Any, values: Any, edge: int) -> Plan
     if given.channels != window.shape[1] or min(n, height, width) < 1:
         raise UsageError(f"images of shape {(n, given.channels, *size)} do not fit weights of shape {window.shape}")
     out, channel, row, column = taps
-    phased = n % LANES != 0 and window.stride != (1, 1)  # a vector has several pixels, which must be neighbors
+    lanes = lanes_of(n)
+    phased = n % lanes != 0 and window.stride != (1, 1)  # a vector has several pixels, which must be neighbors
     if phased:
         (s, t), (down, across) = window.stride, window.phases
         rows, columns = -(-(given.height + 2 * window.padding[0]) // s), -(-(given.width + 2 * window.padding[1]) // t)
@@ -81,17 +106,38 @@ def plan(given: Form, window: Window, taps: Any, values: Any, edge: int) -> Plan
     if read.size >= 2**31:
         raise UsageError(f"{n} images of {read.channels} × {read.height} × {read.width} are too many at once")
     made = Form(n, window.shape[0], height, width, edge)
-    direct = width * n % LANES == 0
-    if direct:
-        sources = pixels(made, 0, read.row * step[0], n * step[1])
-    else:
-        sources = np.arange(0, read.row * (height - 1) + width * n, LANES).astype(np.int32)
     within = row * read.row + column * n
-    order, offsets, starts = ordered((made.channels, read.channels), read.plane, (out, channel, within), sources)
-    return Plan(read, phased, sources, values[order], offsets, starts, made, pixels_of(made) if direct else None)
+    kind, sources, targets, own = _vectors(made, lanes, read.row * step[0], n * step[1], pool)
+    order, offsets, starts = ordered(
+        (made.channels, read.channels), read.plane, (out, channel, within), sources, OF_MAPS
+    )
+    return Plan(read, phased, sources, values[order], offsets, starts, kind, made, targets, own)
 
 
-def ordered(channels: tuple[int, int], plane: int, taps: Any, sources: Any) -> tuple[Any, Any, Any]:
+def lanes_of(n: int) -> int:
+    """Floats of a vector, for maps of so many images: where none begins at a multiple of its size, narrow ones."""
+    return LANES if n % LANES == 0 else LANES // 2
+
+
+def _vectors(
+    made: Form, lanes: int, row: int, pixel: int, pool: Pooling | None
+) -> tuple[int, Any, Any, tuple[int, int] | None]:
+    """Kind, sources, targets and rows of a plan; `row` and `pixel` are floats between the sources of two neighbors."""
+    kind = WHOLE if lanes == LANES else NARROW
+    pooled, length = None if pool is None else pool.form(made, made.padding), made.width * made.n
+    if pooled is not None and pool == HALVES and (kind == WHOLE or (made.n == 1 and made.width % (2 * lanes) == 0)):
+        fours = Form(made.n, made.channels, 2 * pooled.height, 2 * pooled.width, 0)
+        return kind | POOLED, pixels(fours, lanes, 0, row, pixel), pixels_of(pooled, lanes, 1), None
+    if length % lanes != 0:
+        sources = np.arange(0, row * (made.height - 1) + length, lanes).astype(np.int32)
+        return kind, sources, sources, (row, len(sources) * lanes)
+    sources = pixels(made, lanes, 0, row, pixel)
+    if pooled is None:
+        return kind, sources, pixels_of(made, lanes), None
+    return kind, sources, pixels(made, lanes, 0, length, made.n), (length, made.height * length + LANES)
+
+
+def ordered(channels: tuple[int, int], plane: int, taps: Any, sources: Any, cache: int = CACHE) -> tuple[Any, Any, Any]:
     """In which order connections are taken, part by part of the input channels and output by output, and what
     `kernels.convolve` wants to know of them: their offsets and starts.
 
@@ -102,10 +148,11 @@ def ordered(channels: tuple[int, int], plane: int, taps: Any, sources: Any) -> t
         plane: floats from an input channel to the next.
         taps: output channel, input channel, and place within a channel, of each connection.
         sources: places of the vectors.
+        cache: bytes for what a block reads of a part.
     """
     (out, channel, within), (outputs, inputs) = taps, channels
     lines = max(np.unique((sources[:MOST, None] + np.unique(within)) // LANES).size, 1)  # of the cache, per channel
-    most = max(CACHE / (4 * LANES * lines), FEWEST * outputs * inputs / max(len(out), 1))
+    most = max(cache / (4 * LANES * lines), FEWEST * outputs * inputs / max(len(out), 1))
     parts = max(round(inputs / most), 1)
     part, offsets = channel * parts // inputs, channel * plane + within
     cells = (part * outputs + out).astype(np.int32)
@@ -116,21 +163,23 @@ def ordered(channels: tuple[int, int], plane: int, taps: Any, sources: Any) -> t
 
 
 @lru_cache(256)
-def pixels_of(form: Form) -> Any:
+def pixels_of(form: Form, lanes: int, side: int = 2) -> Any:
     """Where the vectors of a map's pixels lie."""
-    return pixels(form, form.first, form.row, form.n)
+    return pixels(form, lanes, form.first, form.row, form.n, side)
 
 
-def pixels(form: Form, first: int, row: int, pixel: int) -> Any:
+def pixels(form: Form, lanes: int, first: int, row: int, pixel: int, side: int = 2) -> Any:
     """Where the vectors lie of as many pixels as the form has, from `first` on, `row` and `pixel` floats apart; int32.
 
-    Where a vector is a part of a row, pixels lie side by side.
+    Where a vector is a part of a row, pixels lie side by side. Squares of `side` rows and columns come one after the
+    other, for neighbors read the same inputs.
     """
-    whole = form.n % LANES == 0
-    columns = np.arange(form.width) * pixel if whole else np.arange(1)
-    within = np.arange(0, form.n if whole else form.width * form.n, LANES)
-    together = first + np.arange(form.height)[:, None, None] * row + columns[:, None] + within
-    return together.reshape(-1).astype(np.int32)
+    whole = form.n % lanes == 0
+    columns = np.arange(form.width) * pixel if whole else np.arange(0, form.width * form.n, lanes)
+    within = np.arange(0, form.n, lanes) if whole else np.arange(1)
+    r, c, v = (axis.ravel() for axis in np.indices((form.height, len(columns), len(within))))
+    order = np.lexsort((c, r, v, c // side, r // side))
+    return (first + r * row + columns[c] + within[v])[order].astype(np.int32)
 
 
 def phases(x: Tensor, window: Window) -> Map:

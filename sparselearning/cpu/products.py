@@ -48,7 +48,7 @@ def dots(
         reduce = cgutils.get_or_insert_function(
             builder.module, ir.FunctionType(FLOAT, [FLOAT, VECTOR]), f"llvm.vector.reduce.fadd.v{LANES}f32"
         )  # type: ignore[no-untyped-call]
-        for_each_count(builder, count, LONGEST, lambda n: _block(builder, reduce, n, rest))
+        for_each_count(builder, count, range(1, LONGEST + 1), lambda n: _block(builder, reduce, n, rest))
         return context.get_dummy_value()
 
     return types.void(*[types.int64] * 9), emit

@@ -9,13 +9,10 @@ from typing import Any
 import numba
 import numpy as np
 import torch
-from llvmlite import ir
-from numba.core import types
-from numba.extending import intrinsic
 from torch import Tensor
 
 from sparselearning.cpu.kernels import kernel
-from sparselearning.cpu.vectors import INDEX, LANES, SIZE, VECTOR
+from sparselearning.cpu.vectors import LANES, turn
 
 SIDE = 4  # of the squares of pixels in which vectors are taken, for neighbors read the same pixels
 
@@ -68,11 +65,11 @@ class Tiles:
 
     def load(self, array: Any, images: Tensor) -> None:
         """Write channels_last images of shape (16 · count, channels, height, width) and their edges into the array."""
-        _load(array, pixels(images), *self.form)
+        _copy(array, pixels(images), True, *self.form)
 
     def store(self, images: Tensor, array: Any) -> None:
         """Write the array's pixels into such images."""
-        _store(pixels(images), array, *self.form)
+        _copy(array, pixels(images), False, *self.form)
 
 
 def pixels(images: Tensor) -> Any:
@@ -96,82 +93,32 @@ def empty(n: int, channels: int, height: int, width: int) -> Tensor:
     return torch.empty(n, height, width, channels).permute(0, 3, 1, 2)
 
 
-@intrinsic
-def _turn(typing: Any, source: Any, step: Any, target: Any, pitch: Any) -> Any:
-    """target[j · pitch + i] = source[i · step + j] for i, j < 16: addresses, and floats from a vector to the next."""
-
-    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        source, step, target, pitch = arguments
-
-        def address(base: Any, floats: Any, i: int) -> Any:
-            far = builder.mul(floats, ir.Constant(SIZE, 4 * i))
-            return builder.inttoptr(builder.add(base, far), VECTOR.as_pointer())
-
-        vectors = [builder.load(address(source, step, i), align=4) for i in range(LANES)]
-        for half in (8, 4, 2, 1):  # exchange blocks of half the size across the diagonal
-            low = [half * 2 * (j // (half * 2)) + j % half for j in range(LANES)]
-            upper = [low[j] + (LANES if j % (half * 2) >= half else 0) for j in range(LANES)]
-            masks = [ir.Constant(ir.VectorType(INDEX, LANES), [i + more for i in upper]) for more in (0, half)]
-            for i in range(LANES):
-                if i % (2 * half) < half:
-                    pair = vectors[i], vectors[i + half]
-                    vectors[i], vectors[i + half] = (builder.shuffle_vector(*pair, mask) for mask in masks)
-        for i, vector in enumerate(vectors):
-            builder.store(vector, address(target, pitch, i), align=4)
-        return context.get_dummy_value()
-
-    return types.void(*[types.int64] * 4), emit
-
-
 @kernel
-def _load(
-    out: Any, images: Any, count: int, channels: int, height: int, width: int, edge: int, pixel: int, row: int,
-    tile: int,
+def _copy(
+    array: Any, images: Any, load: bool, count: int, channels: int, height: int, width: int, edge: int, pixel: int,
+    row: int, tile: int,
 ) -> None:  # fmt: skip
-    """Tiles and their edges from images."""
+    """Tiles and their edges from images, or images from tiles."""
     image, rows = height * width * channels, height + 2 * edge
     for task in numba.prange(count * rows):
         t, r = task // rows, task % rows - edge
         start = t * tile + (r + edge) * row
-        if r < 0 or r >= height:
-            out[start : start + row] = 0
-        else:
-            out[start : start + edge * pixel] = 0
-            for q in range(width):
-                source, target = ((t * LANES * height + r) * width + q) * channels, start + (edge + q) * pixel
-                if channels < LANES:
-                    for c in range(channels):
-                        for i in range(LANES):
-                            out[target + c * LANES + i] = images[source + i * image + c]
+        if load:
+            array[start : start + (edge * pixel if 0 <= r < height else row)] = 0
+        for q in range(width if 0 <= r < height else 0):
+            own, other = start + (edge + q) * pixel, ((t * LANES * height + r) * width + q) * channels
+            for c in range(channels if channels < LANES else 0):
+                for i in range(LANES):
+                    if load:
+                        array[own + c * LANES + i] = images[other + i * image + c]
+                    else:
+                        images[other + i * image + c] = array[own + c * LANES + i]
+            for block in range((channels + LANES - 1) // LANES if channels >= LANES else 0):
+                c = min(block * LANES, channels - LANES)
+                inner, outer = array.ctypes.data + 4 * (own + c * LANES), images.ctypes.data + 4 * (other + c)
+                if load:
+                    turn(outer, image, inner, LANES)  # type: ignore[call-arg]
                 else:
-                    for block in range((channels + LANES - 1) // LANES):
-                        c = min(block * LANES, channels - LANES)
-                        _turn(  # type: ignore[call-arg]
-                            images.ctypes.data + 4 * (source + c), image, out.ctypes.data + 4 * (target + c * LANES),
-                            LANES,
-                        )  # fmt: skip
-    out[count * tile : count * tile + edge * pixel] = 0
-
-
-@kernel
-def _store(
-    images: Any, array: Any, count: int, channels: int, height: int, width: int, edge: int, pixel: int, row: int,
-    tile: int,
-) -> None:  # fmt: skip
-    """Images from tiles without edges."""
-    image = height * width * channels
-    for task in numba.prange(count * height):
-        t, r = task // height, task % height
-        for q in range(width):
-            source, target = t * tile + r * row + q * pixel, ((t * LANES * height + r) * width + q) * channels
-            if channels < LANES:
-                for c in range(channels):
-                    for i in range(LANES):
-                        images[target + i * image + c] = array[source + c * LANES + i]
-            else:
-                for block in range((channels + LANES - 1) // LANES):
-                    c = min(block * LANES, channels - LANES)
-                    _turn(  # type: ignore[call-arg]
-                        array.ctypes.data + 4 * (source + c * LANES), LANES, images.ctypes.data + 4 * (target + c),
-                        image,
-                    )  # fmt: skip
+                    turn(inner, LANES, outer, image)  # type: ignore[call-arg]
+    if load:
+        array[count * tile : count * tile + edge * pixel] = 0

@@ -11,8 +11,8 @@ pytest.importorskip("numba")
 from sparselearning import UsageError
 from sparselearning.cpu.layers import SparseConvolution, fits
 from sparselearning.cpu.maps import Form, Map
-from sparselearning.cpu.plans import Window, plan
-from sparselearning.cpu.steps import Affine, Pool, SparseLinear
+from sparselearning.cpu.plans import HALVES, Window, plan
+from sparselearning.cpu.steps import Affine, LinearOnPixels, Pool
 from tests.sparselearning.cpu.compare import assert_equal, masked
 
 
@@ -50,13 +50,43 @@ def test_more_channels_and_positions_than_a_block_by_any_number_of_threads(threa
         assert_equal(sparse(x.to(memory_format=torch.channels_last)).tensor(), layer(x).detach())
 
 
-def test_input_channels_in_parts_make_the_same_sums():
+@pytest.mark.parametrize("batch", [1, 16])
+def test_input_channels_in_parts_make_the_same_sums(batch, threads):
     layer = nn.Conv2d(256, 8, 3, padding=1)
-    x = torch.randn(16, 256, 8, 8)
-    sparse = SparseConvolution(layer)
-    assert_equal(sparse(x).tensor(), layer(x).detach())
+    x, residual = torch.randn(batch, 256, 16, 16), torch.randn(batch, 8, 16, 16)
+    sparse, expected = SparseConvolution(layer), layer(x).detach()
+    assert_equal(sparse(x).tensor(), expected)
+    assert_equal(sparse(x, Map.of(residual, 0)).tensor(), expected + residual)
+    sparse.pool = HALVES
+    sparse.plans.clear()
+    assert_equal(sparse(x).tensor(), nn.MaxPool2d(2)(expected))
     (used,) = sparse.plans.values()
     assert len(used.starts) > 1
+
+
+@pytest.mark.parametrize("batch", [1, 3, 16, 32])
+@pytest.mark.parametrize("side", [(8, 8), (9, 7), (17, 32), (2, 5)])
+def test_pools_of_convolutions(side, batch):
+    layer, x = nn.Conv2d(3, 5, 3, padding=1), torch.randn(batch, 3, *side)
+    x[0, 0, 0, 2] = float("nan")  # which goes through every connection
+    for pool in (nn.MaxPool2d(2), nn.MaxPool2d(3, 2, 1), nn.MaxPool2d(2, 1, 1), nn.MaxPool2d((1, 2))):
+        sparse = SparseConvolution(layer, edge=1)
+        sparse.least, sparse.pool = 0.0, Pool(pool).pooling
+        made, expected = sparse(x), pool(layer(x).relu()).detach()
+        assert torch.equal(made.tensor().isnan(), expected.isnan())
+        assert_equal(made.tensor().nan_to_num(), expected.nan_to_num())
+        assert edges(made).count_nonzero() == 0
+
+
+@pytest.mark.parametrize("batch", [1, 16, 32])
+@pytest.mark.parametrize("padding", [0, 2])
+def test_maps_of_images_of_any_strides(padding, batch):
+    for size in ((3, 4, 16), (2, 3, 21), (5, 4, 3), (40, 1, 1)):
+        x = torch.randn(batch, *size)
+        for images in (x, x.to(memory_format=torch.channels_last), x.flip(0).transpose(2, 3), x[..., ::2]):
+            made = Map.of(images, padding)
+            assert torch.equal(made.tensor(), images)
+            assert edges(made).count_nonzero() == 0
 
 
 @pytest.mark.parametrize("padding", ["same", "valid"])
@@ -69,7 +99,7 @@ def test_padding_in_words(padding):
 @pytest.mark.parametrize("bias", [False, True])
 def test_linear_layers(shape, bias):
     layer, x = masked(nn.Linear(10, 7, bias=bias)), torch.randn(shape)
-    assert_equal(SparseLinear(layer)(x), layer(x).detach())
+    assert_equal(LinearOnPixels(layer)(x), layer(x).detach())
 
 
 def test_nan_and_infinity_stay():

@@ -64,6 +64,44 @@ def test_residual_networks_add_in_place_and_normalize_nothing(all_sparse):
     assert not {"Affine", "BatchNorm2d", "ReLU"} & {*kinds(sparse)}
 
 
+def test_convolutions_take_the_largest_of_their_outputs_themselves(all_sparse):
+    layers = nn.MaxPool2d(2), nn.ReLU(), nn.AvgPool2d(2), nn.ReLU(), nn.MaxPool2d(2), nn.MaxPool2d(2)
+    model = nn.Sequential(*(part for pool in layers for part in (masked(nn.Conv2d(4, 4, 3, padding=1)), pool)))
+    sparse, x = sparse_inference(model, torch.randn(1, 4, 64, 64)), torch.randn(17, 4, 64, 64)
+    assert kinds(sparse).count("Pool") == 1 and "MaxPool2d" not in kinds(sparse)
+    assert_equal(sparse(x), model(x).detach())
+
+
+class Flattened(nn.Module):
+    """Linear layers behind a convolution, and a shortcut around one."""
+
+    def __init__(self, pixels, flatten):
+        super().__init__()
+        self.convolution, self.flatten, self.relu = masked(nn.Conv2d(3, 20, 4, padding=1)), flatten, nn.ReLU()
+        self.first, self.second = (masked(nn.Linear(20 * pixels, features)) for features in (20 * pixels, 30))
+        self.norm = trained(nn.Sequential(nn.BatchNorm1d(20 * pixels)))
+
+    def forward(self, x):
+        x = self.flatten(self.convolution(x))
+        return self.second(x + self.norm(self.relu(self.first(x)))).log_softmax(1)
+
+
+@pytest.mark.parametrize(
+    "flatten",
+    [
+        (9, nn.Flatten()),
+        (9, lambda x: torch.flatten(x, start_dim=1)),
+        (1, nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())),
+        (1, lambda x: F.adaptive_avg_pool2d(x, (1, 1)).flatten(1, -1)),
+    ],
+)
+def test_linear_layers_behind_convolutions(flatten, all_sparse):
+    model = Flattened(*flatten).eval()
+    sparse, x = sparse_inference(model, torch.randn(1, 3, 4, 4)), torch.randn(17, 3, 4, 4)
+    assert not {"LinearOnPixels", "BatchNorm1d", "AdaptiveAvgPool2d"} & {*kinds(sparse)}
+    assert_equal(sparse(x), model(x).detach())
+
+
 class Branching(nn.Module):
     """It cannot be traced, calls a layer twice, and shows a batch norm's input to another layer."""
 
