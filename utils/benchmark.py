@@ -1,15 +1,15 @@
 """What sparse training costs beside a dense training step: on this device, with generated images.
 
-python -m utils.benchmark                                     all but the last two, ResNet-50 with 32 images per batch
+python -m utils.benchmark                                     the first seven, ResNet-50 with 32 images per batch
 python -m utils.benchmark step topology --json speed.json     some, and their numbers in a file
 python -m utils.benchmark sparse_training --model vgg16       with numba: a whole training step on a CPU
+python -m utils.benchmark memory --model vgg16                peak memory of dense and sparse training
 python -m utils.benchmark parallel --compile                  how many runs side by side train most images
 python -m utils.benchmark --against Sup-tickets               the authors' code instead, in a checkout of theirs
 
-All but the last time two sides in turn, A B A B ..., in one process and take the ratio pair by pair, so that whatever
-slows the machine slows both. Reported are the median of the ratios and, as low and high, their quartiles: of the own
-time to the other, but for size (times smaller), inference and sparse_training (times as
-fast).
+All but the last three time two sides in turn, A B A B ..., in one process and take the ratio pair by pair, so that
+whatever slows the machine slows both. Reported are the median of the ratios and, as low and high, their quartiles: of
+the own time to the other, but for size (times smaller), inference and sparse_training (times as fast).
 """
 
 from utils.command_line.commands.benchmark import BenchmarkOptions
@@ -28,10 +28,11 @@ import torch
 
 from sparselearning import UsageError
 from sparselearning.errors import choose
+from utils.benchmarks import memory as peaks
+from utils.benchmarks import parallel as rates
 from utils.benchmarks import released
 from utils.benchmarks.inference import inference
 from utils.benchmarks.loader import loader
-from utils.benchmarks.parallel import parallel, table
 from utils.benchmarks.size import size
 from utils.benchmarks.sparse_training import sparse_training
 from utils.benchmarks.step import step, superpose, topology, train
@@ -60,7 +61,7 @@ def main(options: BenchmarkOptions) -> None:
     rows = AGAINST if options.against else PAIRS
     every = [*AGAINST] if options.against else [benchmark.__name__ for benchmark in ALL]
     names = options.names if options.names and "all" not in options.names else every
-    known = [*rows] if options.against else [*rows, "parallel"]
+    known = [*rows] if options.against else [*rows, "memory", "parallel"]
     pairs = {name: rows[name] for name in names if choose("the benchmark", name, known) in rows}
     if options.against:
         released.released(options.against)
@@ -83,9 +84,12 @@ def main(options: BenchmarkOptions) -> None:
             print(f"{'':<16}{own:.1f} images per second, against {other:.1f}")
         if others := {name: r[name] for name in DENSE if name in r}:
             print(f"{'':<16}times as fast as " + ", ".join(f"{name} {ratio:.2f}" for name, ratio in others.items()))
+    if "memory" in names:
+        results["memory"] = found = peaks.memory(options)
+        print(peaks.table(found))
     if "parallel" in names:
-        results["parallel"] = rates = parallel(options)
-        print(table(rates))
+        results["parallel"] = measured = rates.parallel(options)
+        print(rates.table(measured))
     if options.json:
         env = environment()
         device = env["device"] if options.device == "cuda" else "cpu"

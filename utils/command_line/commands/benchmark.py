@@ -19,14 +19,14 @@ class BenchmarkOptions(Group):
 
     program = "python -m utils.benchmark"
     names: tuple[str, ...] = option((), "step, topology, superpose, train, loader, size, inference (all of these), "
-                                    "sparse_training or parallel", metavar="NAME", positional=True)  # fmt: skip
+                                    "sparse_training, memory or parallel", metavar="NAME", positional=True)  # fmt: skip
     model: str = option("resnet50", "as main_cifar.py takes it", choices=MODELS)
     batch_size: int = option(32, "images per step", metavar="N", fits=count(100_000))
     method: str = option("rigl", "how connections move", choices=METHODS)
     density: float = option(0.1, "part of the weights kept", metavar="D", fits=TO_1)
     densities: tuple[float, ...] = derived(lambda options: (options.density,), "sparse_training: several (--density)",
                                            metavar="D", fits=TO_1)  # fmt: skip
-    repetitions: int = option(10, "pairs to take ratios of", metavar="N", fits=count(100_000))
+    repetitions: int = option(10, "pairs to take ratios of; runs of each kind", metavar="N", fits=count(100_000))
     warm_up: int = option(2, "pairs before, which do not count", metavar="N", fits=count(100_000))
     device: Literal["auto", "cpu", "cuda"] = option("auto", "a GPU where there is one", idle=ALONE)
     mixed_precision: Literal["no", "bf16"] = option("no", "of both sides", idle=ALONE)
