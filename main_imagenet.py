@@ -119,6 +119,7 @@ def algorithm_1(options: Options, accelerator: Accelerator, data: Splits, folder
             if superposition is not None and run.averages(phase):  # line 8
                 superposition.add(ticket)  # lines 9 to 11, Eq. 4
             complete(run, phase, ticket, tracker)
+            del ticket  # the next phase needs the room
         measure_ensemble(run, tracker)
         ticket = run.superposed() if superposition is not None else take_ticket(run.model.state_dict(), run.masks)
         run.save_ticket("ticket.safetensors", ticket)  # line 17

@@ -1,7 +1,7 @@
 """The connections of a model: masks, and the weights, gradients and optimizer state that follow them."""
 
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NoReturn
 
 import torch
@@ -24,6 +24,7 @@ class Connections:
 
     Attributes:
         ever_active: like the masks, every connection that ever existed (`explored` in a state).
+        before_moves: is called in each step that moves connections, before it does and after its backward pass.
 
     Args:
         model: unwrapped.
@@ -50,6 +51,7 @@ class Connections:
         self._watch = Watch(weights)
         self._state_is_clear = False
         self._warned_of: set[str] = set()
+        self.before_moves: Callable[[], None] | None = None
         self.clear_weights()
 
     @property
@@ -157,6 +159,8 @@ class Connections:
             self._check_members()
             if Topology.of(self.masks).active != self.active:
                 raise UsageError("the masks were written by other code: change them by masking.load_state_dict()")
+            if self.before_moves is not None:
+                self.before_moves()
         if not self._state_is_clear:
             clear_state_(self.optimizer, self.weights.values(), self.masks.values())
             self._state_is_clear = True

@@ -31,7 +31,8 @@ def generator(*key: object) -> torch.Generator:
 def random_mask(shape: Sequence[int], k: int, rng: torch.Generator) -> Tensor:
     """A bool mask of `shape` with exactly k entries, drawn without replacement."""
     mask = torch.zeros(math.prod(shape), dtype=torch.bool)
-    mask[torch.randperm(mask.numel(), generator=rng)[:k]] = True
+    dtype = torch.int32 if mask.numel() <= _LARGEST else torch.int64  # the same order, in half of the memory
+    mask[torch.randperm(mask.numel(), generator=rng, dtype=dtype)[:k].long()] = True
     return mask.view(tuple(shape))
 
 

@@ -130,7 +130,7 @@ class Passes:
         summands = np.zeros(len(weight), np.float32) if bias is None else bias.detach().contiguous().numpy()
         for count, group in self._groups(images):
             source, target = (replace(layout, count=count) for layout in (self.x, self.out))
-            read, written = _scratch.array("x", source.size), _scratch.array("out", target.size)
+            read, written = _scratch.array("read", source.size), _scratch.array("other", target.size)
             source.load(read, images[group])
             self.forth.add_up(written, read, weight, count / self.x.count, summands)
             target.store(made[group], written)
@@ -145,13 +145,13 @@ class Passes:
         products, zeros = np.zeros(len(self.forth.place), np.float32), np.zeros(self.dx.channels, np.float32)
         for count, group in self._groups(gradients):
             dout, part = replace(self.dout, count=count), count / self.x.count
-            read = _scratch.array("dout", dout.size)
+            read = _scratch.array("read", dout.size)
             dout.load(read, gradients[group])
             if wanted[1]:
                 self._multiply(products, read, images[group], count)
             if made is not None:
                 target = replace(self.dx, count=count)
-                written = _scratch.array("out", target.size)
+                written = _scratch.array("other", target.size)
                 for pattern in self.back:
                     pattern.add_up(written, read, weight, part, zeros)
                 target.store(made[group], written)
@@ -161,7 +161,7 @@ class Passes:
     def _multiply(self, products: Any, dout: Any, images: Tensor, count: int) -> None:
         """Add a group's part of the gradient of the connections to the products."""
         layout = replace(self.x, count=count)
-        read = _scratch.array("x", layout.size)
+        read = _scratch.array("other", layout.size)
         layout.load(read, images)
         places = (first(vectors, count / self.x.count) for vectors in (self.dout_places, self.forth.sources))
         _, groups = shares(1, self.out.channels)

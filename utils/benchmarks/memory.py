@@ -52,7 +52,8 @@ def memory(options: BenchmarkOptions) -> Peaks:
         raise UsageError("the benchmark memory reads /proc/self/status on a CPU, which is only there on Linux")
     fast = options.device == "cpu" and options.mixed_precision == "no" and not options.compile and has_numba()
     ways = WAYS | (KERNELS if fast else {})
-    turns = [[run(options, way) for way in ways.values()] for _ in range(options.repetitions)]
+    with tempfile.TemporaryDirectory() as folder:  # one run after the other overwrites it
+        turns = [[run(options, way, folder) for way in ways.values()] for _ in range(options.repetitions)]
     peaks = dict(zip(ways, torch.tensor(turns, dtype=torch.float64).T / MB, strict=True))
     weights = sum(p.numel() * p.element_size() for p in build(options.model, CLASSES).parameters()) / MB
     found: Peaks = {}
@@ -66,8 +67,8 @@ def memory(options: BenchmarkOptions) -> Peaks:
     return found
 
 
-def run(options: BenchmarkOptions, way: Sequence[str]) -> int:
-    """The peak of one run, in bytes."""
+def run(options: BenchmarkOptions, way: Sequence[str], folder: str) -> int:
+    """The peak of one run into the folder, in bytes. Raises UsageError where it fails."""
     sizes = {"batch-size": options.batch_size, "limit-train": STEPS * options.batch_size,
              "limit-test": min(options.batch_size, 360), "epochs": EPOCHS}  # fmt: skip
     words = [word for name, number in sizes.items() for word in (f"--{name}", str(number))]
@@ -77,9 +78,8 @@ def run(options: BenchmarkOptions, way: Sequence[str]) -> int:
     if options.compile:
         words.append("--compile")
     hidden = {"CUDA_VISIBLE_DEVICES": ""} if options.device == "cpu" else {}
-    with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", __name__, "main_cifar.py", *words, "--output-dir", f"{folder}/run"]
-        done = subprocess.run(command, cwd=ROOT, env=os.environ | hidden, capture_output=True, text=True)
+    command = [sys.executable, "-m", __name__, "main_cifar.py", *words, "--output-dir", folder, "--overwrite"]
+    done = subprocess.run(command, cwd=ROOT, env=os.environ | hidden, capture_output=True, text=True)
     if done.returncode:
         said = done.stderr.strip().splitlines() or [f"it ended with status {done.returncode}"]
         raise UsageError(f"a run to measure failed: {said[-1]}")

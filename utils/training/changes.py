@@ -24,7 +24,7 @@ class Change(NamedTuple):
 
 
 class Changes:
-    """The topology updates of a run since they were last taken.
+    """The topology updates of a run since they were last taken; the newest one of a masking alone tells them.
 
     Args:
         masking: None where the network is dense.
@@ -33,12 +33,18 @@ class Changes:
     def __init__(self, masking: Masking | None) -> None:
         self.masking = masking
         self.taken: list[Change] = []
-        self._remember()
+        self._before: dict[str, Tensor] = {}  # masks, within a step that moves connections: activations need the room
+        if masking is not None:
+            masking.before_moves = self._remember
+            self._counts = self._count(masking)
 
     def _remember(self) -> None:
-        if self.masking is not None:
-            self._before = {name: mask.clone() for name, mask in self.masking.masks.items()}
-            self._counts = self.masking.updates, self.masking.dropped, self.masking.grown, self.masking.nnz
+        assert self.masking is not None
+        self._before = {name: mask.clone() for name, mask in self.masking.masks.items()}
+
+    @staticmethod
+    def _count(masking: Masking) -> tuple[int, int, int, int]:
+        return masking.updates, masking.dropped, masking.grown, masking.nnz
 
     def note(self, step: int) -> bool:
         """After every optimizer step: was the topology updated in it?"""
@@ -48,7 +54,7 @@ class Changes:
         _, dropped, grown, nnz = self._counts
         left = torch.stack([(mask & self._before[name]).sum() for name, mask in masking.masks.items()]).sum()
         self.taken.append(Change(step, masking.dropped - dropped, masking.grown - grown, left.double() / nnz))
-        self._remember()
+        self._before, self._counts = {}, self._count(masking)
         return True
 
     def take(self) -> list[Change]:

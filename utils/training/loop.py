@@ -35,6 +35,7 @@ def train(run: Run, phase: Phase, tracker: Tracker, interruption: Interruption) 
     if run.masking is not None:
         run.masking.begin_phase(phase.start, phase.end, updates=phase.updates, explore=phase.explore)
     changes = Changes(run.masking)
+    run.forget_superposed()
     run.wrapped.train()
     while run.step < phase.end:
         totals, save, stop = _train_epoch(run, phase, changes, tracker, interruption)

@@ -111,12 +111,18 @@ class Run:
         return phase.ticket or (self.options.include_normal and phase is self.phases[0])
 
     def superposed(self) -> Ticket:
-        """The superposed ticket of the tickets so far, its batch-norm statistics averaged or recomputed."""
+        """The superposed ticket of the tickets so far, its batch-norm statistics averaged or recomputed.
+
+        It is kept until training goes on, which needs the room.
+        """
         assert self.superposition is not None
         tickets = self.superposition.tickets
         if self._superposed is None or self._superposed[0] != tickets:
             self._superposed = tickets, self._with_batch_norm(self.superposition.ticket())
         return self._superposed[1]
+
+    def forget_superposed(self) -> None:
+        self._superposed = None
 
     def _with_batch_norm(self, ticket: Ticket) -> Ticket:
         if self.options.bn == "average":
