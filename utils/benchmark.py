@@ -1,13 +1,13 @@
 """What sparse training costs beside a dense training step: on this device, with generated images.
 
-python -m utils.benchmark                                     the first seven, ResNet-50 with 32 images per batch
+python -m utils.benchmark                                     the first seven NAMEs, ResNet-50 with 32 images per batch
 python -m utils.benchmark step topology --json speed.json     some, and their numbers in a file
 python -m utils.benchmark sparse_training --model vgg16       with numba: a whole training step on a CPU
 python -m utils.benchmark memory --model vgg16                peak memory of dense and sparse training
 python -m utils.benchmark parallel --compile                  how many runs side by side train most images
 python -m utils.benchmark --against Sup-tickets               the authors' code instead, in a checkout of theirs
 
-All but the last three time two sides in turn, A B A B ..., in one process and take the ratio pair by pair, so that
+All but memory and parallel time two sides in turn, A B A B ..., in one process and take the ratio pair by pair, so that
 whatever slows the machine slows both. Reported are the median of the ratios and, as low and high, their quartiles: of
 the own time to the other, but for size (times smaller), inference and sparse_training (times as fast).
 """
