@@ -56,7 +56,9 @@ class SparseConvolution(nn.Module):
         form = how.made if self.pool is None else self.pool.form(how.made, self.edge)
         out = Map(form) if residual is None else residual
         if how.rows is None:
-            targets = how.targets if out.form.padding == self.edge else pixels_of(out.form, lanes_of(out.form.n))
+            targets = how.targets
+            if out.form.padding != self.edge:
+                targets = pixels_of(out.form, lanes_of(out.form.n), self.window.side)
             self._convolve(out.array, out.form.plane, x, how, targets, residual is not None, self.least)
             return out
         row, plane = how.rows

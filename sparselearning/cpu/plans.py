@@ -32,6 +32,11 @@ class Window:
         """How many of the rows, and of the columns, of a stride the window reads."""
         return min(self.stride[0], self.shape[2]), min(self.stride[1], self.shape[3])
 
+    @property
+    def side(self) -> int:
+        """Of the squares of outputs that are made together: neighbors read the same inputs if it has several pixels."""
+        return 2 if max(self.shape[2:]) > 1 else 1
+
     def made(self, height: int, width: int) -> tuple[int, int]:
         """Height and width of the outputs."""
         sizes = zip((height, width), self.padding, self.shape[2:], self.stride, strict=True)
@@ -107,7 +112,7 @@ def plan(given: Form, window: Window, taps: Any, values: Any, edge: int, pool: P
         raise UsageError(f"{n} images of {read.channels} × {read.height} × {read.width} are too many at once")
     made = Form(n, window.shape[0], height, width, edge)
     within = row * read.row + column * n
-    kind, sources, targets, own = _vectors(made, lanes, read.row * step[0], n * step[1], pool)
+    kind, sources, targets, own = _vectors(made, lanes, window.side, read.row * step[0], n * step[1], pool)
     order, offsets, starts = ordered(
         (made.channels, read.channels), read.plane, (out, channel, within), sources, OF_MAPS
     )
@@ -120,21 +125,21 @@ def lanes_of(n: int) -> int:
 
 
 def _vectors(
-    made: Form, lanes: int, row: int, pixel: int, pool: Pooling | None
+    made: Form, lanes: int, side: int, row: int, pixel: int, pool: Pooling | None
 ) -> tuple[int, Any, Any, tuple[int, int] | None]:
     """Kind, sources, targets and rows of a plan; `row` and `pixel` are floats between the sources of two neighbors."""
     kind = WHOLE if lanes == LANES else NARROW
     pooled, length = None if pool is None else pool.form(made, made.padding), made.width * made.n
     if pooled is not None and pool == HALVES and (kind == WHOLE or (made.n == 1 and made.width % (2 * lanes) == 0)):
         fours = Form(made.n, made.channels, 2 * pooled.height, 2 * pooled.width, 0)
-        return kind | POOLED, pixels(fours, lanes, 0, row, pixel), pixels_of(pooled, lanes, 1), None
+        return kind | POOLED, pixels(fours, lanes, 2, 0, row, pixel), pixels_of(pooled, lanes, 1), None
     if length % lanes != 0:
         sources = np.arange(0, row * (made.height - 1) + length, lanes).astype(np.int32)
         return kind, sources, sources, (row, len(sources) * lanes)
-    sources = pixels(made, lanes, 0, row, pixel)
+    sources = pixels(made, lanes, side, 0, row, pixel)
     if pooled is None:
-        return kind, sources, pixels_of(made, lanes), None
-    return kind, sources, pixels(made, lanes, 0, length, made.n), (length, made.height * length + LANES)
+        return kind, sources, pixels_of(made, lanes, side), None
+    return kind, sources, pixels(made, lanes, side, 0, length, made.n), (length, made.height * length + LANES)
 
 
 def ordered(channels: tuple[int, int], plane: int, taps: Any, sources: Any, cache: int = CACHE) -> tuple[Any, Any, Any]:
@@ -163,16 +168,16 @@ def ordered(channels: tuple[int, int], plane: int, taps: Any, sources: Any, cach
 
 
 @lru_cache(256)
-def pixels_of(form: Form, lanes: int, side: int = 2) -> Any:
+def pixels_of(form: Form, lanes: int, side: int) -> Any:
     """Where the vectors of a map's pixels lie."""
-    return pixels(form, lanes, form.first, form.row, form.n, side)
+    return pixels(form, lanes, side, form.first, form.row, form.n)
 
 
-def pixels(form: Form, lanes: int, first: int, row: int, pixel: int, side: int = 2) -> Any:
+def pixels(form: Form, lanes: int, side: int, first: int, row: int, pixel: int) -> Any:
     """Where the vectors lie of as many pixels as the form has, from `first` on, `row` and `pixel` floats apart; int32.
 
     Where a vector is a part of a row, pixels lie side by side. Squares of `side` rows and columns come one after the
-    other, for neighbors read the same inputs.
+    other.
     """
     whole = form.n % lanes == 0
     columns = np.arange(form.width) * pixel if whole else np.arange(0, form.width * form.n, lanes)
