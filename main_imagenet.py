@@ -54,8 +54,7 @@ def main(options: ImageNetOptions) -> None:
     accelerator = make_accelerator(options)
     folder = None if options.eval_only else open_folder(options, accelerator)
     data = load_imagenet(
-        options.data, options.data_dir, accelerator.device,
-        image_size=options.image_size,
+        options.data, options.data_dir, accelerator.device, image_size=options.image_size,
         batch_size=options.batch_size,
         streaming=options.streaming,
         workers=options.workers,

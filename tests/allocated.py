@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from torch import Tensor
+from torch.nn import Parameter
 from torch.profiler import ProfilerActivity, profile
 
 
@@ -22,8 +23,13 @@ class Memory(NamedTuple):
 
 def memory_of(work: Callable[[], object], unit: float = 1.0) -> Memory:
     """What the allocator hands out and gets back in the work, in units of so many bytes."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        work()
+    gc.collect()  # what others left is not to be freed, and counted, in the middle of the work
+    gc.disable()
+    try:
+        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+            work()
+    finally:
+        gc.enable()
     assert profiler.profiler is not None and profiler.profiler.kineto_results is not None
     changes = [(e.start_ns(), e.nbytes()) for e in profiler.profiler.kineto_results.events() if e.name() == "[memory]"]
     total = peak = 0
@@ -34,9 +40,9 @@ def memory_of(work: Callable[[], object], unit: float = 1.0) -> Memory:
 
 
 def living() -> int:
-    """Bytes of all tensors that Python holds."""
+    """Bytes of all tensors that Python holds; not of fake ones, which torch keeps of what it has compiled."""
     gc.collect()
-    return bytes_of(thing for thing in gc.get_objects() if issubclass(type(thing), Tensor))
+    return bytes_of(thing for thing in gc.get_objects() if type(thing) in (Tensor, Parameter))
 
 
 def bytes_of(tensors: Iterable[Tensor]) -> int:

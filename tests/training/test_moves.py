@@ -32,7 +32,8 @@ def moves(words: str, recipe: Mapping[str, Any] = CifarOptions, epoch: int = 10)
     seen: list[Move] = []
     counts: list[int] = []
     batches = SimpleNamespace(steps=epoch)
-    run: Any = SimpleNamespace(masking=masking, step=0, batches=batches, wrapped=model, share_statistics=int)
+    run: Any = SimpleNamespace(masking=masking, step=0, batches=batches, wrapped=model, share_statistics=int,
+                               forget_superposed=int)  # fmt: skip
 
     def to_the_end(run: Any, phase: Any, *_: Any) -> Any:
         while run.step < phase.end:
