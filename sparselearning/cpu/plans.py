@@ -19,6 +19,14 @@ OF_MAPS = 20 * 1024  # bytes of it for what a block reads of maps, beside its su
 FEWEST = 20  # connections of an output in a part of the input channels: fewer cost more than the part saves
 
 
+def _stops(
+    size: tuple[int, int], padding: tuple[int, int], window: tuple[int, ...], stride: tuple[int, ...]
+) -> tuple[int, int]:
+    """How often a window of so many rows and columns fits into padded images, from above and from the left."""
+    rows, columns = ((n + 2 * p - k) // s + 1 for n, p, k, s in zip(size, padding, window, stride, strict=True))
+    return rows, columns
+
+
 @dataclass(frozen=True)
 class Window:
     """A convolution's geometry."""
@@ -39,9 +47,7 @@ class Window:
 
     def made(self, height: int, width: int) -> tuple[int, int]:
         """Height and width of the outputs."""
-        sizes = zip((height, width), self.padding, self.shape[2:], self.stride, strict=True)
-        rows, columns = ((side + 2 * p - k) // s + 1 for side, p, k, s in sizes)
-        return rows, columns
+        return _stops((height, width), self.padding, self.shape[2:], self.stride)
 
 
 @dataclass(frozen=True)
@@ -55,9 +61,8 @@ class Pooling:
 
     def form(self, given: Form, edge: int) -> Form:
         """That of the map which it makes of one."""
-        sizes = zip((given.height, given.width), self.padding, self.window, self.stride, strict=True)
-        height, width = ((side + 2 * p - k) // s + 1 for side, p, k, s in sizes)
-        return Form(given.n, given.channels, height, width, edge)
+        size = _stops((given.height, given.width), self.padding, self.window, self.stride)
+        return Form(given.n, given.channels, *size, edge)
 
 
 HALVES = Pooling((2, 2), (2, 2), (0, 0), mean=False)  # which the kernel can do
