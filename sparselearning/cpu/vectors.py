@@ -92,6 +92,25 @@ def _largest(builder: Any, four: list[Any], within: bool) -> Any:
     return _larger(builder, left, right)
 
 
+def _begin(builder: Any, sums: list[Any], summand: Any, add: Any, target: Any, out_places: Any) -> None:
+    """Emit the first part's sums: of the bias, and of what stands in the output if it is to `add`."""
+    for total in sums:
+        builder.store(summand, total)
+    with builder.if_then(add):
+        for address, total in zip(places_at(builder, target, out_places, len(sums)), sums, strict=True):
+            builder.store(builder.fadd(load(builder, address, summand.type), summand), total)
+
+
+def _finish(builder: Any, which: int, totals: list[Any], floor: Any, target: Any, out_places: Any) -> None:
+    """Emit what becomes of the last part's sums: pooled if the block is, not below the floor, in the output."""
+    made = totals
+    if which & POOLED:
+        made = [_largest(builder, totals[i : i + 4], bool(which & NARROW)) for i in range(0, len(totals), 4)]
+    for total, address in zip(made, places_at(builder, target, out_places, len(made)), strict=True):
+        below = builder.fcmp_ordered("<", total, floor)  # of a NaN not: it stays one
+        _store(builder, builder.select(below, floor, total), address)
+
+
 def _channel(builder: Any, which: int, reads: list[Any], o: Any, own: Any, arguments: list[Any]) -> None:
     """Emit output channel o's sums of a block, whose inputs and sums between two parts are at these addresses."""
     out, plane, out_places, values, offsets, starts, bias, opens, closes, add, least = arguments
@@ -105,11 +124,7 @@ def _channel(builder: Any, which: int, reads: list[Any], o: Any, own: Any, argum
     with builder.if_else(opens) as (then, otherwise):
         with then:
             summand = _spread(builder, load(builder, element(builder, bias, o), FLOAT), kind)
-            for total in sums[:vectors]:
-                builder.store(summand, total)
-            with builder.if_then(add):
-                for address, total in zip(places_at(builder, target, out_places, vectors), sums, strict=False):
-                    builder.store(builder.fadd(load(builder, address, kind), summand), total)
+            _begin(builder, sums[:vectors], summand, add, target, out_places)
         with otherwise:
             for address, total in zip(beside, sums, strict=False):
                 builder.store(load(builder, address, kind), total)
@@ -124,13 +139,7 @@ def _channel(builder: Any, which: int, reads: list[Any], o: Any, own: Any, argum
         totals = [builder.fadd(x, builder.load(sums[turn * vectors + v])) for v, x in enumerate(totals)]
     with builder.if_else(closes) as (then, otherwise):
         with then:
-            made = totals
-            if which & POOLED:
-                made = [_largest(builder, totals[i : i + 4], bool(which & NARROW)) for i in range(0, vectors, 4)]
-            floor = _spread(builder, least, kind)
-            for total, address in zip(made, places_at(builder, target, out_places, len(made)), strict=True):
-                below = builder.fcmp_ordered("<", total, floor)  # of a NaN not: it stays one
-                _store(builder, builder.select(below, floor, total), address)
+            _finish(builder, which, totals, _spread(builder, least, kind), target, out_places)
         with otherwise:
             for total, address in zip(totals, beside, strict=True):
                 _store(builder, total, address)
